@@ -1,0 +1,86 @@
+"""What host and runner agree on: names, limits, frames, job documents, the sample file and the metrics.
+
+The only part of the runner that the SDK imports. Standard library only (`samples` and `metrics` need NumPy, and import it
+late); Python >= 3.6.
+
+Invocations (the bundle is `<root>/runner/<sha256>/edgeopt_runner.pyz`; PY is the device's interpreter):
+
+* ``PY -I BUNDLE serve --root ROOT``: answers framed requests on stdin/stdout until stdin closes.
+* ``PY -I BUNDLE receive --root ROOT --sha256 H --size N``: takes one object. First a frame ``{"have": bool, "offset": n}``;
+  then, unless it is there already, the raw bytes from `offset` on arrive on stdin; last a frame ``{"ok": true}`` or an error.
+* ``PY -I BUNDLE send --root ROOT --sha256 H``: a frame ``{"size": n}`` (or an error), then the raw bytes.
+
+A request is ``{"id": n, "verb": v, "params": {...}}``; the answer ``{"id": n, "ok": true, "result": {...}}`` or
+``{"id": n, "ok": false, "error": {"code": c, "message": m, "remedy": r}}``. Every verb is idempotent. Verbs:
+
+=================== ======================================= ==========================================================
+verb                params                                  result
+=================== ======================================= ==========================================================
+``hello``           ``protocols: [1]``                      ``protocol, runner, python, machine, pid, boot_id, verbs``
+``probe``           ``runtimes: bool``                      the fields of ``edgeopt.core.device.DeviceFacts``
+``have``            ``digests: [..]``                       ``have: [..], partial: {digest: bytes}``
+``lease``           ``owner, host, reason, seconds``        ``held: bool, lease: {owner, host, reason, since, expires}``
+``unlease``         ``owner, host``                         ``released: bool``
+``submit``          ``job: {...}``                          as ``status``; a known ``job_id`` is not started again
+``status``          ``job_id``                              ``state, phase, phase_seconds, heartbeat_seconds, waiting_for``
+``result``          ``job_id``                              the result document
+``logs``            ``job_id, bytes``                       ``text``
+``cancel``          ``job_id``                              ``state``
+``apps``            nothing                                 ``apps: [{app, current, previous, sha256, settings, created, healthy}]``
+``gc``              ``keep: [digests]``                     ``removed: n, freed_bytes: n``
+``clean``           ``force: bool``                         ``removed: bool``; takes the whole root away
+=================== ======================================= ==========================================================
+
+States of a job: ``queued`` (waits for the board's lock), ``running``, ``done``, ``lost`` (its supervisor is gone),
+``rebooted``, ``unknown`` (never heard of).
+
+A job document has ``job_id``, ``nonce`` (both 32 hex digits), ``kind``, ``owner: {owner, host, reason}``, ``limits:
+{memory_bytes|null, deadline_seconds: {phase: s}}`` and, by kind:
+
+* ``measure``: ``artifact {sha256,size,format}``, ``settings`` (core ``Settings``), ``plan`` (core ``Plan``), ``golden`` (digest of a
+  sample file), ``min_cosine``, ``evaluation`` (digest of a sample file or null), ``metric`` (``top1``, ``fidelity`` or ``outputs``),
+  ``max_start_celsius``.
+* ``activate``: ``app``, ``artifact``, ``settings``, ``golden``, ``min_cosine``, ``max_latency_ns`` (or null), ``runs``.
+* ``rollback``: ``app``.
+* ``provision``: ``key``, ``wheels: [{name, sha256}]``, ``system_site_packages: bool``.
+
+A result document has ``job_id``, ``nonce``, ``kind``, ``status``, ``detail`` and, by kind, ``measurement`` (core ``Measurement``),
+``deployment`` (``app, release, previous, sha256, healthy, detail``), ``environment`` (``key, interpreter, runtimes``); a
+``measure`` with metric ``outputs`` adds ``outputs: {sha256, size}``, to be had with ``send``.
+"""
+
+PROTOCOL = 1
+RUNNER_VERSION = "0.1.0"
+
+FRAME_LIMIT_BYTES = 32 << 20
+LEASE_SECONDS = 60.0
+HEARTBEAT_SECONDS = 1.0
+LOST_SECONDS = 30.0
+
+# error codes of requests, and statuses of jobs
+OK = "ok"
+BAD_REQUEST = "bad_request"
+UNKNOWN_VERB = "unknown_verb"
+UNKNOWN_JOB = "unknown_job"
+NOT_DONE = "not_done"
+MISSING_OBJECT = "missing_object"
+DIGEST_MISMATCH = "digest_mismatch"
+TRUNCATED = "truncated"
+DISK_FULL = "disk_full"
+READ_ONLY = "read_only"
+BUSY = "busy"
+UNKNOWN_APP = "unknown_app"
+NO_PREVIOUS = "no_previous"
+RUNTIME_MISSING = "runtime_missing"
+LOAD_FAILED = "load_failed"
+ILLEGAL_INSTRUCTION = "illegal_instruction"
+OOM = "oom"
+MEMORY_GUARD = "memory_guard"
+CRASH = "crash"
+TIMEOUT = "timeout"  # always followed by ":" and the phase
+REBOOTED = "rebooted"
+LOST = "lost"
+CANCELLED = "cancelled"
+INCORRECT = "incorrect"
+HEALTH_FAILED = "health_failed"
+ERROR = "error"

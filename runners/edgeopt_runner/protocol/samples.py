@@ -1,0 +1,141 @@
+"""The sample file: feeds with labels and reference outputs in one uncompressed `.npz`, read and written in bounded memory.
+
+Members (every array has N items, one per sample, along axis 0):
+
+* ``input:<name>``: [N, *feed shape], where a feed has all dimensions of the model's input, the batch included;
+* ``labels``: [N] or [N, batch] integers, optional;
+* ``reference:<name>``: [N, *output shape], the source model's outputs, optional.
+
+`numpy.load` reads such a file too, but whole members at once; a board with 512 MiB cannot afford that.
+"""
+
+import ast
+import io
+import struct
+import zipfile
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+INPUT = "input:"
+REFERENCE = "reference:"
+LABELS = "labels"
+_MAGIC = b"\x93NUMPY"
+
+
+class SampleFileError(ValueError):
+    """The file is not a sample file, or its members do not fit together."""
+
+
+def _read_header(stream: Any) -> Tuple[Tuple[int, ...], Any]:
+    """Shape and dtype of a `.npy` stream (format: NumPy enhancement proposal 1), which is left at the first element."""
+    import numpy as np
+
+    start = stream.read(8)
+    if start[:6] != _MAGIC:
+        raise SampleFileError("member is not a .npy array")
+    size_format, size_length = ("<H", 2) if start[6] == 1 else ("<I", 4)
+    (length,) = struct.unpack(size_format, stream.read(size_length))
+    header = ast.literal_eval(stream.read(length).decode("latin1"))
+    dtype = np.dtype(header["descr"])
+    if dtype.hasobject or header["fortran_order"]:
+        raise SampleFileError("member holds Python objects or is in Fortran order")
+    return tuple(header["shape"]), dtype
+
+
+class SampleFile:
+    """Reads a sample file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        SampleFileError: Not a sample file, or arrays of different lengths.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.shapes = {}  # type: Dict[str, Tuple[int, ...]]
+        self.dtypes = {}  # type: Dict[str, Any]
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for info in archive.infolist():
+                    with archive.open(info) as stream:
+                        name = info.filename[:-4] if info.filename.endswith(".npy") else info.filename
+                        self.shapes[name], self.dtypes[name] = _read_header(stream)
+        except (zipfile.BadZipFile, OSError, struct.error, SyntaxError) as error:
+            raise SampleFileError("%s: %s" % (path, error))
+        lengths = {shape[0] if shape else -1 for shape in self.shapes.values()}
+        if len(lengths) != 1:
+            raise SampleFileError("%s: arrays of different lengths: %s" % (path, sorted(lengths)))
+        self.count = lengths.pop()
+
+    def names(self, prefix: str) -> List[str]:
+        """Names behind `prefix` (`INPUT` or `REFERENCE`), in the order of the file."""
+        return [name[len(prefix) :] for name in self.shapes if name.startswith(prefix)]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are labels."""
+        return LABELS in self.shapes
+
+    def __iter__(self) -> "Iterator[Sample]":
+        return self.read()
+
+    def read(self, limit: Optional[int] = None) -> "Iterator[Sample]":
+        """The first `limit` samples (all by default), one at a time."""
+        import numpy as np
+
+        with zipfile.ZipFile(self.path) as archive:
+            streams = {}
+            for name in self.shapes:
+                streams[name] = archive.open(name + ".npy")
+                _read_header(streams[name])
+            try:
+                for _ in range(self.count if limit is None else min(limit, self.count)):
+                    arrays = {}
+                    for name, stream in streams.items():
+                        shape, dtype = self.shapes[name][1:], self.dtypes[name]
+                        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+                        data = stream.read(size)
+                        if len(data) != size:
+                            raise SampleFileError("%s: %s is cut short" % (self.path, name))
+                        arrays[name] = np.frombuffer(data, dtype=dtype).reshape(shape)
+                    yield Sample(arrays)
+            finally:
+                for stream in streams.values():
+                    stream.close()
+
+
+class Sample:
+    """One feed with its label and reference outputs."""
+
+    def __init__(self, arrays: Dict[str, Any]) -> None:
+        self.inputs = {k[len(INPUT) :]: v for k, v in arrays.items() if k.startswith(INPUT)}
+        self.reference = {k[len(REFERENCE) :]: v for k, v in arrays.items() if k.startswith(REFERENCE)}
+        self.label = arrays.get(LABELS)
+
+
+def write_samples(path: str, arrays: Dict[str, Any]) -> None:
+    """Write whole arrays as a sample file; same arrays, same bytes.
+
+    Args:
+        path: The file to make.
+        arrays: By member name (see the module), each [N, ...].
+
+    Raises:
+        SampleFileError: Arrays of different lengths.
+    """
+    import numpy as np
+
+    lengths = {len(array) for array in arrays.values()}
+    if len(lengths) != 1:
+        raise SampleFileError("arrays of different lengths: %s" % sorted(lengths))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name in sorted(arrays):
+            array = np.ascontiguousarray(arrays[name])
+            header = io.BytesIO()
+            np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+            info = zipfile.ZipInfo(name + ".npy", (1980, 1, 1, 0, 0, 0))
+            with archive.open(info, "w", force_zip64=True) as stream:
+                stream.write(header.getvalue())
+                for item in array:
+                    stream.write(np.ascontiguousarray(item).tobytes())

@@ -1,0 +1,125 @@
+"""Runs one function in a child process with a deadline: converters segfault, hang, and exit 0 without a result.
+
+What counts is the checked result, never the exit code. A process pool would share a crash between jobs; a fresh process does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeopt import errors
+
+_LOG_TAIL_BYTES = 2000
+
+
+def run_child(function: str, arguments: Mapping[str, Any], *, deadline_seconds: float, what: str) -> Any:
+    """Call `function` in a fresh interpreter and return its result.
+
+    Args:
+        function: ``package.module:name``; takes the arguments by keyword, returns a JSON value.
+        arguments: JSON values.
+        deadline_seconds: After this the child and all it started are killed.
+        what: What the child does, for messages: ``"exporting nets.py:build"``.
+
+    Raises:
+        ChildError: It crashed, ran past the deadline, or ended without a result.
+        EdgeoptError: Whatever of our own errors the function raised, rebuilt here.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgeopt-child-") as folder:
+        result_path, log_path = Path(folder, "result.json"), Path(folder, "log")
+        Path(folder, "job.json").write_text(json.dumps({"function": function, "arguments": dict(arguments)}))
+        command = [sys.executable, "-m", "edgeopt.child", folder]
+        with open(log_path, "wb") as log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment()
+            )
+            with _killed_with_us(process):
+                status = _wait(process, deadline_seconds)
+        log_tail = log_path.read_bytes()[-_LOG_TAIL_BYTES:].decode("utf-8", "replace").strip()
+        if status != "timeout" and result_path.exists():
+            return _unpack(json.loads(result_path.read_text()))
+    last_line = log_tail.splitlines()[-1] if log_tail else "it printed nothing"
+    raise errors.ChildError(f"{what}: the child process ended with {status} ({last_line})", status=status)
+
+
+def _environment() -> dict[str, str]:
+    """Our environment, with our import path, so that the child sees the same code."""
+    paths = [path for path in sys.path if path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+
+
+@contextlib.contextmanager
+def _killed_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Take the child's whole process group down however this block ends."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], deadline_seconds: float) -> str:
+    try:
+        returncode = process.wait(timeout=deadline_seconds)
+    except subprocess.TimeoutExpired:
+        return "timeout"
+    if returncode < 0:
+        return f"crash:{signal.Signals(-returncode).name}"
+    return f"exit:{returncode}" if returncode else "no_result"
+
+
+def _unpack(document: dict[str, Any]) -> Any:
+    if "error" not in document:
+        return document["result"]
+    error = document["error"]
+    kind = getattr(errors, error["class"], errors.EdgeoptError)
+    raise kind(error["message"], remedy=error["remedy"])
+
+
+def _main(folder: str) -> int:
+    """Entry of the child: read the job, call the function, write the result atomically."""
+    _die_with_parent()
+    job = json.loads(Path(folder, "job.json").read_text())
+    module_name, _, name = job["function"].partition(":")
+    try:
+        document: dict[str, Any] = {"result": getattr(importlib.import_module(module_name), name)(**job["arguments"])}
+    except errors.EdgeoptError as error:
+        document = {"error": {"class": error.code, "message": error.message, "remedy": error.remedy}}
+    partial = Path(folder, "result.part")
+    partial.write_text(json.dumps(document))
+    partial.replace(Path(folder, "result.json"))
+    return 0
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end us when the parent is killed; elsewhere watch for being adopted."""
+    import ctypes
+    import threading
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1]))

@@ -1,0 +1,74 @@
+"""A whole run of the main job, as the ledger keeps it and the report shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from edgeopt.core.deployment import Deployment
+from edgeopt.core.device import Device, DeviceFacts
+from edgeopt.core.model import Model
+from edgeopt.core.selection import Selection
+from edgeopt.core.variant import Rejection, Variant
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """Where calibration and evaluation samples came from.
+
+    Attributes:
+        source: What the user typed, or ``generated``.
+        digest: Of samples, split, preprocessing code and seed.
+        calibration_samples, evaluation_samples: Sizes; the sets are disjoint unless `overlap`.
+        metric: ``top1``, ``fidelity`` or the user's function.
+        labelled: Whether labels came with the samples.
+        generated: Whether the samples are random numbers: then fidelity says nothing about accuracy.
+        seed: Seed of the split.
+        overlap: Whether one set serves as both because the user said so.
+    """
+
+    source: str
+    digest: str
+    calibration_samples: int
+    evaluation_samples: int
+    metric: str
+    labelled: bool
+    generated: bool
+    seed: int
+    overlap: bool = False
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything that the report shows.
+
+    Attributes:
+        run_id: Short unique name.
+        command: The command line that reproduces it.
+        state: ``running``, ``done``, ``infeasible`` or ``failed``.
+        started_at, finished_at: Seconds since the epoch; 0 where it has not finished.
+        model, device, facts, profile_name, data: What went in.
+        variants: Every variant that was made.
+        rejections: Every one that was not, with the reason.
+        selection: The decision; ``None`` before there is one.
+        deployment: What is active on the device; ``None`` where nothing was activated.
+        versions: Library versions on the host.
+        notes: What the user should know (reused measurements, fall-backs), in order.
+    """
+
+    run_id: str
+    command: str
+    state: str
+    started_at: float
+    finished_at: float
+    model: Model
+    device: Device
+    facts: DeviceFacts
+    profile_name: str
+    data: DataSummary
+    variants: tuple[Variant, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
+    selection: Selection | None = None
+    deployment: Deployment | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

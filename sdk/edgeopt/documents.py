@@ -1,0 +1,107 @@
+"""The only reader of YAML, and the one place where JSON and YAML become nouns and nouns become JSON (pydantic checks them)."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from edgeopt.errors import DocumentError
+
+T = TypeVar("T")
+
+
+@lru_cache(maxsize=None)
+def _adapter(kind: type[T]) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def decode(kind: type[T], value: Any, *, where: str) -> T:
+    """Check plain data against a noun and build it.
+
+    Args:
+        kind: A dataclass of `edgeopt.core` or a pydantic model.
+        value: What a parser returned.
+        where: File or source, for the message.
+
+    Raises:
+        DocumentError: The data does not fit; names the first place and value.
+    """
+    from pydantic import ValidationError
+
+    try:
+        built: T = _adapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise _problem(error, where) from None
+    return built
+
+
+def decode_json(kind: type[T], text: str | bytes, *, where: str) -> T:
+    """The same for JSON text."""
+    from pydantic import ValidationError
+
+    try:
+        built: T = _adapter(kind).validate_json(text)
+    except ValidationError as error:
+        raise _problem(error, where) from None
+    return built
+
+
+def _problem(error: Any, where: str) -> DocumentError:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"]) or "the document"
+    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return DocumentError(f"{where}: {place} is {str(first['input'])[:80]!r}: {first['msg']}{more}.")
+
+
+def encode_json(value: Any) -> str:
+    """JSON text of a noun, keys in the order of its fields."""
+    text: str = _adapter(type(value)).dump_json(value).decode()
+    return text
+
+
+def plain(value: Any) -> Any:
+    """A noun as plain dictionaries, lists, strings and numbers."""
+    return _adapter(type(value)).dump_python(value, mode="json")
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse a YAML file.
+
+    Raises:
+        DocumentError: It cannot be read or is not YAML; names line and column.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DocumentError(f"cannot read {path}: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DocumentError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+
+
+def write_yaml(path: Path, value: Any) -> None:
+    """Write plain data as YAML, atomically."""
+    import yaml
+
+    write_atomically(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True).encode())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file so that a reader sees the old or the new bytes, also after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
