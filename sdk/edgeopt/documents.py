@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,8 +13,8 @@ from edgeopt.errors import DocumentError
 T = TypeVar("T")
 
 
-@lru_cache(maxsize=None)
-def _adapter(kind: type[T]) -> Any:
+@cache
+def _adapter(kind: Any) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)

@@ -1,0 +1,1 @@
+"""What each kind of hardware can run, and which recipes are worth trying there."""

@@ -114,6 +114,16 @@ class Sample:
         self.label = arrays.get(LABELS)
 
 
+def _with_shape(header: bytes, shape: Tuple[int, ...]) -> bytes:
+    """A `.npy` header (version 1.0) with another shape, padded to 64 bytes as NumPy does."""
+    text = header[10:].decode("latin1").strip()
+    fields = ast.literal_eval(text)
+    fields["shape"] = tuple(int(size) for size in shape)
+    body = "{'descr': %r, 'fortran_order': False, 'shape': %r, }" % (fields["descr"], fields["shape"])
+    body += " " * (-(10 + len(body) + 1) % 64) + "\n"
+    return header[:8] + struct.pack("<H", len(body)) + body.encode("latin1")
+
+
 def write_samples(path: str, arrays: Dict[str, Any]) -> None:
     """Write whole arrays as a sample file; same arrays, same bytes.
 
@@ -132,10 +142,11 @@ def write_samples(path: str, arrays: Dict[str, Any]) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for name in sorted(arrays):
             array = np.ascontiguousarray(arrays[name])
-            header = io.BytesIO()
-            np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
+            empty = io.BytesIO()
+            np.save(empty, array[:0])
+            header = _with_shape(empty.getvalue(), array.shape)
             info = zipfile.ZipInfo(name + ".npy", (1980, 1, 1, 0, 0, 0))
             with archive.open(info, "w", force_zip64=True) as stream:
-                stream.write(header.getvalue())
+                stream.write(header)
                 for item in array:
                     stream.write(np.ascontiguousarray(item).tobytes())

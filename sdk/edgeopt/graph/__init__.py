@@ -1,0 +1,1 @@
+"""Networks and data on the host: sources, export, inspection, parity, samples."""

@@ -1,0 +1,1 @@
+"""One algorithm a file: each turns an ONNX file into another one."""

@@ -1,0 +1,1 @@
+"""Reaching devices: transports, host keys, the runner's bundle and its client."""

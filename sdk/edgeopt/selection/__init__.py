@@ -1,0 +1,1 @@
+"""Statistics, the budget, the Pareto front and the decision; no I/O."""

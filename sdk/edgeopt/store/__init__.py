@@ -1,0 +1,1 @@
+"""What is kept: artifacts by digest, and the ledger of everything measured."""
