@@ -1,6 +1,7 @@
 """Runs one function in a child process with a deadline: converters segfault, hang, and exit 0 without a result.
 
-What counts is the checked result, never the exit code. A process pool would share a crash between jobs; a fresh process does not.
+What counts is the checked result, never the exit code. A process pool would share a crash between jobs; a fresh
+process does not.
 """
 
 from __future__ import annotations

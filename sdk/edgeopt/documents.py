@@ -1,10 +1,9 @@
-"""The only reader of YAML, and the one place where JSON and YAML become nouns and nouns become JSON (pydantic checks them)."""
+"""The only reader of YAML, and the one place where JSON and YAML become nouns and back (pydantic checks them)."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,11 +12,16 @@ from edgeopt.errors import DocumentError
 T = TypeVar("T")
 
 
-@cache
+_ADAPTERS: dict[Any, Any] = {}
+
+
 def _adapter(kind: Any) -> Any:
+    """The checker of a type, built once: building one takes milliseconds."""
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind)
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
 
 def decode(kind: type[T], value: Any, *, where: str) -> T:

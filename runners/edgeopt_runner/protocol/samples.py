@@ -1,4 +1,4 @@
-"""The sample file: feeds with labels and reference outputs in one uncompressed `.npz`, read and written in bounded memory.
+"""The sample file: feeds, labels and reference outputs in one uncompressed `.npz`, handled in bounded memory.
 
 Members (every array has N items, one per sample, along axis 0):
 
