@@ -77,6 +77,8 @@ class FrameReader:
     def next(self) -> Optional[Any]:
         """The next document, or ``None`` when the stream ended between frames.
 
+        After an error the reader goes on behind what was wrong, so that one bad frame does not end a conversation.
+
         Raises:
             FrameError: Oversized, corrupt or cut frame, or a body that is not a JSON object.
         """
@@ -85,9 +87,11 @@ class FrameReader:
             return None
         length, crc, start = int(match.group(1)), int(match.group(2), 16), match.end()
         if length > self._limit:
+            self._drop(start)
             raise FrameError("frame of %d bytes, more than the %d allowed" % (length, self._limit))
         while len(self._buffer) < start + length + 1:
             if not self._more():
+                self._drop(len(self._buffer))
                 raise FrameError("stream ended inside a frame")
         body = bytes(self._buffer[start : start + length])
         del self._buffer[: start + length + 1]

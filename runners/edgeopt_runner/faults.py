@@ -1,0 +1,122 @@
+"""Faults on demand, for tests: named points in the runner that `$EDGEOPT_FAULT` turns into crashes, errors and delays.
+
+``EDGEOPT_FAULT="point:action[=value][@match],..."``; `match` is a prefix of what the point is about (a digest, a job). Actions:
+``kill9``, ``segfault``, ``signal=NAME``, ``exit=CODE``, ``raise=ERRNO_NAME``, ``sleep=SECONDS``, ``print=MIB`` (on stdout),
+``allocate=MIB`` (and keep it).
+"""
+
+import errno
+import os
+import signal
+import time
+from typing import Dict, List, NamedTuple, Optional
+
+VARIABLE = "EDGEOPT_FAULT"
+
+POINTS = {
+    "transfer.before_rename": "an object has arrived and is verified; match: its digest",
+    "jobs.submitted": "job.json is written, no supervisor yet; match: the job",
+    "supervisor.before_spawn": "the board is ours, no worker yet; match: the job",
+    "supervisor.after_spawn": "the worker runs; match: the job",
+    "supervisor.before_result": "the end is known, result.json is not written; match: the job",
+    "work.start": "first thing in a worker; match: the job's kind",
+    "work.phase": "a worker has announced a phase; match: the phase",
+    "engine.load": "before a model is loaded; match: the artifact",
+    "engine.run": "inside every timed inference; match: the artifact",
+}
+"""Every point by name, with what is true there."""
+
+Fault = NamedTuple("Fault", [("point", str), ("action", str), ("value", str), ("match", str)])
+
+_faults: Optional[Dict[str, List[Fault]]] = None
+_kept: List[bytes] = []
+
+
+def parse(text: str) -> Dict[str, List[Fault]]:
+    """Faults by point.
+
+    Raises:
+        ValueError: An unknown point or action, or a value that the action cannot use.
+    """
+    faults: Dict[str, List[Fault]] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        rest, _, match = item.partition("@")
+        point_name, _, rest = rest.partition(":")
+        action, _, value = rest.partition("=")
+        if point_name not in POINTS:
+            raise ValueError("%s: no point %r; there are %s" % (VARIABLE, point_name, ", ".join(sorted(POINTS))))
+        if action not in _ACTIONS:
+            raise ValueError("%s: no action %r; there are %s" % (VARIABLE, action, ", ".join(sorted(_ACTIONS))))
+        faults.setdefault(point_name, []).append(Fault(point_name, action, value, match))
+    return faults
+
+
+def _load() -> Dict[str, List[Fault]]:
+    global _faults
+    if _faults is None:
+        _faults = parse(os.environ.get(VARIABLE, ""))
+    return _faults
+
+
+def armed(name: str) -> bool:
+    """Whether a point has any fault. Raises KeyError for a point that is not in `POINTS`."""
+    if name not in POINTS:
+        raise KeyError("no fault point %r" % name)
+    return name in _load()
+
+
+def point(name: str, match: str = "") -> None:
+    """Do what `$EDGEOPT_FAULT` asks for at this point; nothing when it asks for nothing.
+
+    Args:
+        name: A key of `POINTS`.
+        match: What the point is about; a fault with a match fires only where that is a prefix of it.
+
+    Raises:
+        OSError: From the action ``raise``.
+        KeyError: A point that is not in `POINTS`.
+    """
+    if _faults is not None and not _faults:
+        return
+    if armed(name):
+        for fault in _load()[name]:
+            if match.startswith(fault.match):
+                _ACTIONS[fault.action](fault.value)
+
+
+def _segfault(value: str) -> None:
+    import ctypes
+
+    ctypes.string_at(0)
+
+
+def _raise(value: str) -> None:
+    number = getattr(errno, value)
+    raise OSError(number, os.strerror(number))
+
+
+def _signal(value: str) -> None:
+    os.kill(os.getpid(), getattr(signal, value))
+    time.sleep(1)
+
+
+def _print(value: str) -> None:
+    line = b"noise " * 170 + b"\n"
+    for _ in range(int(float(value) * (1 << 20)) // len(line)):
+        os.write(1, line)
+
+
+def _allocate(value: str) -> None:
+    _kept.append(b"\x01" * (int(value) << 20))
+
+
+_ACTIONS = {
+    "kill9": lambda value: _signal("SIGKILL"),
+    "segfault": _segfault,
+    "signal": _signal,
+    "exit": lambda value: os._exit(int(value or 1)),
+    "raise": _raise,
+    "sleep": lambda value: time.sleep(float(value)),
+    "print": _print,
+    "allocate": _allocate,
+}
