@@ -21,10 +21,10 @@ class Latency:
     """Steady-state latency of one launch; no outlier is deleted.
 
     Attributes:
-        samples_ns: Every measured inference, in order (batches of `per_sample` inferences for very fast models).
-        per_sample: Inferences behind one sample; above 1 the percentiles are those of batches.
+        samples_ns: Every measured inference, in order; where `per_sample` is above 1, the mean per inference of each batch.
+        per_sample: Inferences behind one sample; above 1 (very fast models) the percentiles are those of batches.
         windows_ns: Median of each window.
-        median_ns, mean_ns, min_ns, max_ns, mad_ns: Of `samples_ns`, per inference.
+        median_ns, mean_ns, min_ns, max_ns, mad_ns: Of `samples_ns`.
         p90_ns, p95_ns, p99_ns: ``None`` where n < 64, 130, 662.
         cv: Standard deviation over mean.
         outlier_share: Share of samples above three times the median.
