@@ -1,0 +1,116 @@
+"""Builds the request of a run from `edgeopt.yaml` and the options given on top of it.
+
+The keys of the file are the long option names, so that there is one set of words to learn.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeopt import documents
+from edgeopt.cli import quantities
+from edgeopt.core.budget import Budget
+from edgeopt.errors import DocumentError, UsageError
+from edgeopt.workflow.request import DataRequest, Request
+
+FILE_NAME = "edgeopt.yaml"
+_AS_THEY_ARE = ("app", "profile", "effort", "launches", "seed", "activate", "fresh")
+_OBJECTIVES = ("latency", "memory", "size")
+_LAYOUTS = ("hwc", "chw")
+
+
+def build(options: Mapping[str, Any]) -> Request:
+    """The request: options that are not ``None`` over the file's values over the defaults.
+
+    Raises:
+        UsageError: A value that cannot be used, or no model at all.
+        DocumentError: The file has unknown keys or is not a mapping.
+    """
+    values = {**_file_values(options), **{key: value for key, value in options.items() if value not in (None, [])}}
+    if not values.get("model"):
+        raise UsageError(
+            "no MODEL was given and there is no edgeopt.yaml here.",
+            remedy="Say edgeopt deploy model.onnx --target local, or run edgeopt init model.onnx first.",
+        )
+    request = Request(
+        model=str(values["model"]),
+        target=str(values.get("target", "local")),
+        data=_data(values),
+        budget=_budget(values),
+        input_shapes=quantities.parse_shapes([str(text) for text in values.get("input", [])]),
+        recipes=tuple(_words(values.get("recipes"))),
+        threads=quantities.parse_counts(str(values["threads"]), "--threads") if "threads" in values else (),
+        **{key: values[key] for key in _AS_THEY_ARE if key in values},
+    )
+    request.check()
+    return request
+
+
+def _file_values(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of `edgeopt.yaml`, only where the command names no other model."""
+    path = Path(FILE_NAME)
+    if not path.exists():
+        return {}
+    values = documents.read_yaml(path) or {}
+    if not isinstance(values, dict):
+        raise DocumentError(f"{path} holds a {type(values).__name__}, not keys and values.", remedy="See edgeopt init.")
+    unknown = sorted(set(values) - set(options))
+    if unknown:
+        raise DocumentError(f"{path} has the unknown key {unknown[0]!r}.", remedy=f"Use {', '.join(sorted(options))}.")
+    if options.get("model") not in (None, values.get("model")):
+        return {}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _data(values: Mapping[str, Any]) -> DataRequest:
+    layout = values.get("layout")
+    if layout is not None and layout not in _LAYOUTS:
+        raise UsageError(f"--layout {layout!r} is not known.", remedy="Use hwc where samples are channels-last.")
+    counts = {}
+    for option, field in (("calibration", "calibration_samples"), ("evaluation", "evaluation_samples")):
+        if option in values:
+            counts[field] = int(values[option])
+            if counts[field] < 1:
+                raise UsageError(f"--{option} {values[option]} is not above zero.", remedy="Give a number of samples.")
+    return DataRequest(
+        source=values.get("data"),
+        metric=values.get("metric"),
+        layout=layout,
+        scale=_scale(str(values["scale"])) if "scale" in values else None,
+        overlap=bool(values.get("overlap", False)),
+        random=bool(values.get("random-data", False)),
+        **counts,
+    )
+
+
+def _scale(text: str) -> float:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e-?\d+)?)\s*(?:/\s*(\d+(?:\.\d+)?))?\s*", text)
+    if match is None or float(match.group(1)) == 0 or (match.group(2) and float(match.group(2)) == 0):
+        raise UsageError(f"--scale {text!r} is not a factor.", remedy="Say 1/255 or 0.0039.")
+    return float(match.group(1)) / float(match.group(2) or 1)
+
+
+def _budget(values: Mapping[str, Any]) -> Budget:
+    objective = values.get("minimise", "latency")
+    if objective not in _OBJECTIVES:
+        raise UsageError(f"--minimise {objective!r} is not known.", remedy=f"Use one of {', '.join(_OBJECTIVES)}.")
+    limits: dict[str, Any] = {}
+    if "max-drop" in values:
+        limits["max_drop"] = quantities.parse_drop(str(values["max-drop"]))
+    if "max-latency" in values:
+        limits["max_latency"] = quantities.parse_latency(str(values["max-latency"]))
+    if "max-memory" in values:
+        limits["max_memory_bytes"] = quantities.parse_bytes(str(values["max-memory"]), "--max-memory")
+    if "max-size" in values:
+        limits["max_size_bytes"] = quantities.parse_bytes(str(values["max-size"]), "--max-size")
+    return Budget(objective=objective, **limits)
+
+
+def _words(value: object) -> list[str]:
+    if value is None:
+        return []
+    words = value if isinstance(value, list) else str(value).split(",")
+    return [str(word).strip() for word in words if str(word).strip()]

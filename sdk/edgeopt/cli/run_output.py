@@ -1,0 +1,52 @@
+"""Runs the main job for a command and shows what came out of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from edgeopt.cli import output
+from edgeopt.core.run import RunRecord
+from edgeopt.errors import BudgetError
+from edgeopt.workflow.request import Request
+
+
+def run_and_show(request: Request, *, html: str | None, as_json: bool, quiet: bool) -> None:
+    """Do the run; print tables or JSON; write the page.
+
+    Raises:
+        BudgetError: Nothing meets the budget. What was found is printed all the same.
+    """
+    from edgeopt.report.terminal import Progress
+    from edgeopt.workflow.deploying import deploy
+    from edgeopt.workflow.workspace import Workspace
+
+    with Workspace.open() as workspace, Progress(quiet=quiet or as_json) as progress:
+        record = deploy(request, workspace, listener=progress)
+        page = workspace.run_folder(record.run_id) / "report.html"
+    if html is not None:
+        Path(html).write_bytes(page.read_bytes())
+        page = Path(html)
+    show(record, page, as_json=as_json)
+
+
+def show(record: RunRecord, page: Path, *, as_json: bool) -> None:
+    """Print a run, and raise where its outcome is not success."""
+    if as_json:
+        output.print_json(record)
+    else:
+        from edgeopt.report.terminal import print_run
+
+        console = output.console()
+        print_run(record, console)
+        console.print(f"Report: {output.display_path(page)}", soft_wrap=True)
+    if record.state != "infeasible":
+        return
+    if as_json:
+        raise typer.Exit(BudgetError.exit_code)
+    best = output.display_path(page.parent / "best.onnx")
+    raise BudgetError(
+        "no variant meets the budget on this device.",
+        remedy=f"The best so far is {best}; loosen the limit that it misses.",
+    )

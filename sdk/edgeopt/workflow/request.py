@@ -1,0 +1,102 @@
+"""What the user asks of the main job, as one value: the command line and the Python API both build it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from edgeopt.core.budget import Budget
+from edgeopt.errors import UsageError
+
+EFFORTS = ("quick", "standard", "full")
+_APP = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """Where samples come from and how they are read.
+
+    Attributes:
+        source: ``samples.npz`` or ``file.py:function``; ``None`` generates inputs, and accuracy stays unknown.
+        metric: ``top1``, ``fidelity`` or ``file.py:function``; ``None`` takes `top1` where there are labels.
+        calibration_samples, evaluation_samples: Largest sizes of the two sets.
+        layout: ``hwc`` where samples are channels-last and the model wants channels first.
+        scale: Factor that every sample is multiplied with (1/255 for bytes).
+        overlap: Use the same samples for calibration and evaluation.
+        random: Allow passes that calibrate to use generated inputs.
+    """
+
+    source: str | None = None
+    metric: str | None = None
+    calibration_samples: int = 128
+    evaluation_samples: int = 1000
+    layout: str | None = None
+    scale: float | None = None
+    overlap: bool = False
+    random: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of the main job.
+
+    Attributes:
+        model: ``model.onnx``, ``file.py:function``, ``package.module:function`` or ``program.pt2``.
+        target: Device, profile, ``user@host`` or ``local``.
+        data: The samples.
+        budget: The limits and the objective.
+        app: Name that applications on the device load the winner by; ``None`` takes the model's.
+        input_shapes: Sizes for dynamic inputs and for torch networks without example inputs.
+        profile: Hardware profile to take instead of the probed one.
+        recipes: Only these recipes (by name) of the profile; empty: all.
+        threads: Only these thread counts; empty: the profile's.
+        effort: ``quick``, ``standard`` or ``full``: the plan of the finals.
+        launches: Process launches of each finalist.
+        seed: Of the data split and every random choice.
+        activate: Whether the winner becomes active on the device.
+        fresh: Measure again what the ledger knows.
+    """
+
+    model: str
+    target: str = "local"
+    data: DataRequest = field(default_factory=DataRequest)
+    budget: Budget = field(default_factory=Budget)
+    app: str | None = None
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    profile: str | None = None
+    recipes: tuple[str, ...] = ()
+    threads: tuple[int, ...] = ()
+    effort: str = "standard"
+    launches: int = 3
+    seed: int = 0
+    activate: bool = True
+    fresh: bool = False
+
+    def check(self) -> None:
+        """Refuse values that no later step could use.
+
+        Raises:
+            UsageError: Names the option, the value and what it takes.
+        """
+        if self.effort not in EFFORTS:
+            raise UsageError(f"--effort {self.effort!r} is not known.", remedy=f"Use one of {', '.join(EFFORTS)}.")
+        if self.launches < 1:
+            raise UsageError(f"--launches {self.launches} measures nothing.", remedy="Use 1 or more; 3 is the default.")
+        if self.app is not None and not _APP.fullmatch(self.app):
+            raise UsageError(
+                f"--app {self.app!r} is not a name for an application.",
+                remedy="Use lower-case letters, digits, dots, dashes and underscores, at most 64.",
+            )
+
+    def key(self) -> str:
+        """Digest of everything that decides what the run does: the same command resumes the same run."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def app_name(model_name: str) -> str:
+    """A valid application name made from a model's name."""
+    cleaned = re.sub(r"[^a-z0-9._-]+", "-", model_name.lower()).strip("-._")
+    return cleaned[:64] or "model"

@@ -1,0 +1,72 @@
+"""Finds the device that `--target` means, and the hardware profile that fits it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeopt.core.device import LOCAL, Device, DeviceFacts
+from edgeopt.core.profile import Profile
+from edgeopt.errors import UnknownDeviceError, UsageError
+from edgeopt.remote.inventory import Inventory
+from edgeopt_targets import profile_files
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What `--target` came to.
+
+    Attributes:
+        device: The board.
+        profile: The profile that the user named, or ``None`` to match one to the probe's facts.
+    """
+
+    device: Device
+    profile: Profile | None
+
+
+def resolve_target(target: str, inventory: Inventory, profile_name: str | None = None) -> Aim:
+    """Look `target` up: a device, ``user@host``, else a profile or a family of profiles.
+
+    Raises:
+        UnknownDeviceError: Nothing has that name; the remedy says how to add it.
+        UsageError: Several devices fit a profile, or an unknown profile was named.
+    """
+    named = profile_files.find_profile(profile_name) if profile_name else None
+    device = inventory.resolve(target)
+    if device is not None:
+        chosen = named or (profile_files.find_profile(device.profile) if device.profile else None)
+        return Aim(device, chosen)
+    profiles = [p for p in profile_files.load_profiles() if target in (p.name, p.target)]
+    fitting = [d for d in inventory.devices() if d.profile in {p.name for p in profiles}]
+    if len(fitting) > 1:
+        names = ", ".join(d.name for d in fitting)
+        raise UsageError(f"--target {target!r} fits several devices: {names}.", remedy="Name one of them.")
+    if fitting:
+        return Aim(fitting[0], named or profile_files.find_profile(str(fitting[0].profile)))
+    if profiles:
+        return Aim(LOCAL, named or (profiles[0] if len(profiles) == 1 else None))
+    raise UnknownDeviceError(
+        f"--target {target!r} is no device, profile or host that edgeopt knows.",
+        remedy=f"Add your board with: edgeopt device add {target} user@host (or use --target local for this machine).",
+    )
+
+
+def profile_for(aim: Aim, facts: DeviceFacts, target: str) -> Profile:
+    """The profile to work with: the named one where the device fits it, else the one that matches the facts.
+
+    Raises:
+        UnknownDeviceError: `target` named a kind of hardware that this machine is not.
+    """
+    matched = profile_files.match_profile(facts)
+    wanted = aim.profile
+    if wanted is not None and facts.machine not in wanted.machine:
+        raise UnknownDeviceError(
+            f"profile {wanted.name!r} is for {' or '.join(wanted.machine)}, and {aim.device.name!r} is {facts.machine}.",
+            remedy=f"Add a board of that kind with: edgeopt device add NAME user@host; this one fits {matched.name!r}.",
+        )
+    if aim.device == LOCAL and target not in ("local", matched.name, matched.target) and wanted is None:
+        raise UnknownDeviceError(
+            f"--target {target!r} is a kind of hardware that this machine is not (it is {matched.name!r}).",
+            remedy="Add a board of that kind with: edgeopt device add NAME user@host.",
+        )
+    return wanted or matched

@@ -1,0 +1,64 @@
+"""What a run works with on the user's computer: artifacts, ledger, inventory, and a folder for each run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from edgeopt.home import home
+from edgeopt.remote.inventory import Inventory
+from edgeopt.store.artifacts import ArtifactStore
+from edgeopt.store.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The stores of one user, opened together.
+
+    Attributes:
+        root: The folder that holds them.
+        artifacts: Files by digest.
+        ledger: Everything measured and decided.
+        inventory: The devices.
+    """
+
+    root: Path
+    artifacts: ArtifactStore
+    ledger: Ledger
+    inventory: Inventory
+
+    @classmethod
+    def open(cls, root: Path | None = None, ledger_url: str | None = None) -> Workspace:
+        """Open or create the stores.
+
+        Args:
+            root: Default: `edgeopt.home.home()`.
+            ledger_url: SQLAlchemy URL; default: `$EDGEOPT_LEDGER`, else SQLite inside `root`.
+
+        Raises:
+            StoreError: A store cannot be made or read.
+        """
+        folder = root or home()
+        url = ledger_url or os.environ.get("EDGEOPT_LEDGER") or f"sqlite:///{folder / 'ledger.sqlite'}"
+        artifacts = ArtifactStore(folder / "artifacts")
+        return cls(folder, artifacts, Ledger(url), Inventory(folder / "devices.yaml"))
+
+    def run_folder(self, run_id: str) -> Path:
+        """The folder of a run: `best.onnx`, `best.json`, `report.html`."""
+        return self.root / "runs" / run_id
+
+    def cache_folder(self, name: str) -> Path:
+        """A folder for what can be made again (wheels, intermediate passes); created."""
+        path = self.root / "cache" / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.ledger.close()
