@@ -1,1 +1,1 @@
-"""What people look at: terminal tables and the self-contained HTML page."""
+"""What people see: tables and progress on a terminal, and the HTML page of a run."""

@@ -1,0 +1,180 @@
+"""A run, and a bench, on a terminal: few lines of context, the table, the reasons, the decision.
+
+Text goes through `visible` and into `rich.text.Text`, never into rich's markup: a device cannot write on the screen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from edgeopt.core.measurement import Measurement
+from edgeopt.core.run import RunRecord
+from edgeopt.core.selection import Assessment, Selection
+from edgeopt.report import quantities as q
+from edgeopt.report import summary
+from edgeopt.report.visible import visible
+
+STYLES = {"winner": "bold green", "tie": "cyan", "infeasible": "yellow", "failed": "red", "dominated": "dim"}
+WIDE = 120
+"""Columns from which on the reason has a column of its own."""
+
+
+def text(value: str, style: str = "", limit: int = 400) -> Text:
+    """Untrusted text for the console."""
+    return Text(visible(value, limit), style=style)
+
+
+def table(*headers: str, right: Sequence[int] = ()) -> Table:
+    """A table in the house's form; headers are our own words, columns in `right` are numbers."""
+    made = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    for index, header in enumerate(headers):
+        number = index in right
+        side: Literal["left", "right"] = "right" if number else "left"
+        made.add_column(Text(header), justify=side, no_wrap=number or header == "verdict", overflow="fold")
+    return made
+
+
+def facts(console: Console, rows: Sequence[tuple[str, str]], width: int = 9) -> None:
+    """Lines of ``name  value``, long values wrapped under their beginning; empty values are left out."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", min_width=width, no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        if value:
+            grid.add_row(text(name), text(value))
+    console.print(grid)
+
+
+def print_run(record: RunRecord, console: Console, *, report: Path | None = None) -> None:
+    """Print a whole run: what went in, every candidate, the rejected ones, the decision.
+
+    Args:
+        record: The run; may be unfinished.
+        console: Where to; 80 columns are enough.
+        report: Where the HTML page lies, to be named at the end.
+    """
+    console.print(text(f"Run {record.run_id}", "bold"), text(record.state))
+    facts(console, _context(record))
+    if record.selection is not None and record.selection.assessments:
+        console.print()
+        console.print(_candidates(record, record.selection, wide=console.width >= WIDE))
+        if console.width < WIDE:
+            _print_reasons(record.selection, console)
+    if record.rejections:
+        console.print(text("Not measured", "bold"))
+        for rejection in record.rejections:
+            _print_item(console, rejection.name, f"{rejection.stage}: {rejection.reason}")
+    _print_decision(record, console, report)
+
+
+def _context(record: RunRecord) -> tuple[tuple[str, str], ...]:
+    data, facts_of = record.data, record.facts
+    runtimes = ", ".join(f"{runtime.name} {runtime.version}" for runtime in facts_of.runtimes)
+    samples = f"{data.calibration_samples} to calibrate, {data.evaluation_samples} to evaluate"
+    inputs = ", ".join(str(spec) for spec in record.model.signature.inputs)
+    size = q.size(record.model.artifact.size_bytes)
+    return (
+        ("model", f"{record.model.name} ({inputs}), {size}, from {record.model.source}"),
+        ("device", f"{record.device.name}: {facts_of.model}, {facts_of.cores_physical} cores, {runtimes}"),
+        ("profile", record.profile_name),
+        ("data", f"{data.source}: {samples}; metric {data.metric}"),
+        ("budget", "; ".join(summary.budget_parts(record))),
+        ("took", q.duration(record.finished_at - record.started_at) if record.finished_at else ""),
+    )
+
+
+def _candidates(record: RunRecord, selection: Selection, *, wide: bool) -> Table:
+    memory_unit = q.size_unit(item.memory_bytes for item in selection.assessments)
+    size_unit = q.size_unit(item.size_bytes for item in selection.assessments)
+    metric = visible(record.data.metric, 12)
+    headers = ["#", "candidate", "thr", "median\nms", "speed", metric, "change"]
+    headers += [f"peak\n{memory_unit[0]}", f"file\n{size_unit[0]}", "verdict", *(["why"] if wide else [])]
+    made = table(*headers, right=(0, 2, 3, 4, 5, 6, 7, 8))
+    for number, item in enumerate(selection.assessments, 1):
+        figures = _figures(item, record.data.metric, memory_unit[1], size_unit[1])
+        verdict = text(summary.MARKS[item.verdict], STYLES.get(item.verdict, ""))
+        reason = [text(item.reason, "dim")] if wide else []
+        made.add_row(str(number), _name(item), str(item.candidate.settings.threads), *figures, verdict, *reason)
+    return made
+
+
+def _name(item: Assessment) -> Text:
+    level = item.candidate.settings.graph_optimisation
+    name = text(item.candidate.variant.name, "bold" if item.verdict == "winner" else "", limit=60)
+    return name if level == "all" else name.append(f" {visible(level, 20)}", style="dim")
+
+
+def _figures(item: Assessment, metric: str, memory_unit: int, size_unit: int) -> list[str]:
+    median = item.latency_ns
+    latency = f"{q.significant(median.value / 1e6)} {q.error(median, 1e-6)}".strip() if median else q.NONE
+    return [
+        latency,
+        q.ratio(item.speedup.value) if item.speedup else q.NONE,
+        q.metric_value(metric, item.metric),
+        q.metric_change(metric, item.drop.value if item.drop else None),
+        q.significant(item.memory_bytes / memory_unit) if item.memory_bytes is not None else q.NONE,
+        q.significant(item.size_bytes / size_unit),
+    ]
+
+
+def _print_reasons(selection: Selection, console: Console) -> None:
+    console.print(text("Why", "bold"))
+    for number, item in enumerate(selection.assessments, 1):
+        _print_item(console, f"{number} {item.candidate.key}", item.reason)
+
+
+def _print_item(console: Console, name: str, detail: str) -> None:
+    line = Text.assemble(text(name, limit=80), ": ", text(detail, "dim"))
+    console.print(Padding(line, (0, 0, 0, 2), expand=False))
+
+
+def _print_decision(record: RunRecord, console: Console, report: Path | None) -> None:
+    decided = record.selection is not None and record.selection.winner is not None
+    console.print()
+    first, *others = summary.decision(record)
+    console.print(text(("★ " if decided else "✗ ") + first, "bold green" if decided else "bold yellow"))
+    for sentence in others:
+        console.print(text(sentence))
+    for warning in (*summary.warnings(record), *record.notes):
+        console.print(Text.assemble(("note ", "yellow"), text(warning)))
+    if report is not None:
+        console.print(Text.assemble("Report: ", text(str(report))), soft_wrap=True)
+
+
+def print_measurement(measurement: Measurement, console: Console) -> None:
+    """Print one measurement of `edgeopt bench`; what the sample does not support is left out."""
+    if not measurement.ok:
+        reason = measurement.correctness.reason if measurement.correctness else ""
+        console.print(text(f"! {measurement.status}: {measurement.detail or reason}", "bold red"))
+    rows = [("settings", f"{measurement.settings.runtime} {measurement.runtime_version}, {measurement.settings}")]
+    rows.append(("plan", measurement.plan.name))
+    facts(console, [*rows, *_measured(measurement)])
+
+
+def _measured(measurement: Measurement) -> list[tuple[str, str]]:
+    latency, memory, accuracy = measurement.latency, measurement.memory, measurement.accuracy
+    phases = ", ".join(f"{name} {q.milliseconds(value)}" for name, value in measurement.phases_ns.items())
+    rows = [("phases", phases)]
+    if latency is not None:
+        named = (("min", latency.min_ns), ("p90", latency.p90_ns), ("p95", latency.p95_ns), ("p99", latency.p99_ns))
+        spread = ", ".join(f"{name} {q.milliseconds(value)}" for name, value in named if value is not None)
+        per = f" of {latency.per_sample} inferences each" if latency.per_sample > 1 else ""
+        rows += [
+            ("median", q.milliseconds(latency.median_ns)),
+            ("spread", f"{spread}, max {q.milliseconds(latency.max_ns)}, mean {q.milliseconds(latency.mean_ns)}"),
+            ("samples", f"{len(latency.samples_ns)}{per}, CV {latency.cv * 100:.1f} %"),
+        ]
+    if memory is not None:
+        rows.append(("memory", f"peak {q.size(memory.peak_bytes)}, after import {q.size(memory.import_bytes)}"))
+    if accuracy is not None:
+        value = q.metric_value(accuracy.metric, accuracy.value)
+        rows.append((accuracy.metric, f"{value} over {accuracy.samples} samples"))
+    return [*rows, ("flags", ", ".join(measurement.flags))]
