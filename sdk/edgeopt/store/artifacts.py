@@ -48,11 +48,12 @@ class ArtifactStore:
         Raises:
             StoreError: It cannot be read, it changed while it was read, or the store has no room or is not writable.
         """
+        path = path.resolve()
         with _reading(path):
             digest, size_bytes = _digest_of(path)
-        if not self._refresh(digest):
+        if not self._refresh(digest, size_bytes):
             self._place(digest, size_bytes, lambda part: _link_or_copy(path, part) if move else _copy(path, part))
-        if move:
+        if move and path != self._object(digest).resolve():
             path.unlink(missing_ok=True)
         return Artifact(digest=digest, size_bytes=size_bytes, format=format)
 
@@ -63,7 +64,7 @@ class ArtifactStore:
             StoreError: The store has no room or is not writable.
         """
         digest = hashlib.sha256(data).hexdigest()
-        if not self._refresh(digest):
+        if not self._refresh(digest, len(data)):
             self._place(digest, len(data), lambda part: _write(data, part))
         return Artifact(digest=digest, size_bytes=len(data), format=format)
 
@@ -131,13 +132,12 @@ class ArtifactStore:
             raise StoreError(f"{digest[:80]!r} is not a SHA-256 digest.", remedy="Give 64 hexadecimal digits.")
         return self.root / "objects" / digest[:2] / digest
 
-    def _refresh(self, digest: str) -> bool:
-        """Whether the file is there; then it counts as new, so that nobody removes it before we refer to it."""
-        try:
-            os.utime(self._object(digest))
-        except OSError:
-            return self.has(digest)
-        return True
+    def _refresh(self, digest: str, size_bytes: int) -> bool:
+        """Whether the whole file is there; then it counts as new, so that nobody removes it before we refer to it."""
+        found = self._object(digest)
+        with contextlib.suppress(OSError):
+            os.utime(found)
+        return found.is_file() and found.stat().st_size == size_bytes
 
     def _place(self, digest: str, size_bytes: int, fill: Callable[[Path], str]) -> None:
         """Let `fill` make a `.part` file of the digest that it returns, then give it its name."""

@@ -1,0 +1,266 @@
+"""The ledger: every run, variant, measurement and deployment, kept for good and reused on an exact key.
+
+What it cannot decode any more counts as unknown where it only saves work (variants, measurements) and is an error
+where it is asked for by name (runs).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Row, Table, insert, select, update
+
+from edgeopt.core.deployment import Deployment
+from edgeopt.core.measurement import Measurement
+from edgeopt.core.run import RunRecord
+from edgeopt.core.variant import Rejection, Variant
+from edgeopt.documents import decode_json, plain
+from edgeopt.errors import DocumentError, StoreError
+from edgeopt.store import tables
+from edgeopt.store.database import Database
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A line of `edgeopt runs`.
+
+    Attributes:
+        run_id, command, state, started_at, finished_at: As in `RunRecord`.
+        model, device: Their names; empty until the first record is saved.
+        winner: Key of the winner, or ``None``.
+    """
+
+    run_id: str
+    command: str
+    state: str
+    started_at: float
+    finished_at: float
+    model: str
+    device: str
+    winner: str | None
+
+
+class Ledger:
+    """Remembers. Every method that writes is one transaction, on disk when it returns.
+
+    Args:
+        url: A SQLite file (a `Path`, or ``sqlite:////path``) or ``postgresql://user@host/name``; made on first use.
+
+    Raises:
+        UsageError: The URL is neither.
+        StoreError: It cannot be opened, or was written by a newer edgeopt. Every method raises it where the database
+            fails, and where a number is NaN or infinite.
+    """
+
+    def __init__(self, url: str | Path) -> None:
+        self._database = Database(url)
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._database.close()
+
+    def start_run(self, run_id: str, command_key: str, command: str, *, started_at: float) -> None:
+        """Note that this process begins (or goes on with) a run.
+
+        Args:
+            run_id: Short unique name.
+            command_key: Key of everything that was asked (`keys.exact_key`); the same command has the same key.
+            command: The command line, for display.
+            started_at: Seconds since the epoch.
+        """
+        values = {"command_key": command_key, "command": command, "owner": _owner(), "state": "running"}
+        with self._database.writing() as connection:
+            _put(connection, tables.runs, {"run_id": run_id}, {**values, "started_at": started_at, "finished_at": 0.0})
+
+    def save_run(self, record: RunRecord) -> None:
+        """Replace what is known about a run, as often as something of it is done.
+
+        Raises:
+            StoreError: The run was never started.
+        """
+        values = {
+            "state": record.state,
+            "finished_at": record.finished_at,
+            "model": record.model.name,
+            "device": record.device.name,
+            "winner": record.selection.winner if record.selection else None,
+            "record": _text(record),
+        }
+        with self._database.writing() as connection:
+            statement = update(tables.runs).where(tables.runs.c.run_id == record.run_id).values(**values)
+            if connection.execute(statement).rowcount == 0:
+                raise StoreError(f"run {record.run_id!r} was never started in this ledger.")
+
+    def run(self, run_id: str) -> RunRecord:
+        """The record of a run.
+
+        Raises:
+            StoreError: There is no such run, it ended before anything was known, or its record cannot be decoded.
+        """
+        query = select(tables.runs.c.record).where(tables.runs.c.run_id == run_id)
+        with self._database.reading() as connection:
+            row = connection.execute(query).first()
+        if row is None or row.record is None:
+            what = "is not in the ledger" if row is None else "ended before anything was known"
+            raise StoreError(f"run {run_id!r} {what}.", remedy="See `edgeopt runs` for those that are.")
+        try:
+            return decode_json(RunRecord, row.record, where=f"run {run_id}")
+        except DocumentError as error:
+            raise StoreError(str(error), remedy="It was kept by another version of edgeopt.") from None
+
+    def runs(self, limit: int = 20) -> tuple[RunSummary, ...]:
+        """The newest runs first."""
+        query = select(tables.runs).order_by(tables.runs.c.started_at.desc(), tables.runs.c.run_id).limit(limit)
+        with self._database.reading() as connection:
+            return tuple(_summary(row) for row in connection.execute(query))
+
+    def find_resumable(self, command_key: str) -> RunSummary | None:
+        """Take over the newest unfinished run of this command, or ``None``.
+
+        Unfinished means that the process that ran it is gone. One that lives, or that lives on another host where we
+        cannot look, keeps its run; the new run then still reuses all that is known.
+        """
+        runs = tables.runs
+        query = select(runs).where(runs.c.command_key == command_key, runs.c.state == "running")
+        with self._database.writing() as connection:
+            for row in connection.execute(query.order_by(runs.c.started_at.desc(), runs.c.run_id)).all():
+                taken = update(runs).where(runs.c.run_id == row.run_id, runs.c.owner == row.owner)
+                if _gone(row.owner) and connection.execute(taken.values(owner=_owner())).rowcount:
+                    return _summary(row)
+        return None
+
+    def variant(self, key: str) -> Variant | Rejection | None:
+        """What making the variant with this key (`keys.variant_key`) gave, or ``None`` when it is not known."""
+        query = select(tables.variants).where(tables.variants.c.key == key)
+        with self._database.reading() as connection:
+            row = connection.execute(query).first()
+        if row is None:
+            return None
+        return _known(Variant, row.document) if row.kind == "variant" else _known(Rejection, row.document)
+
+    def remember_variant(self, key: str, outcome: Variant | Rejection) -> None:
+        """Keep a variant, or why there is none."""
+        kind = "variant" if isinstance(outcome, Variant) else "rejection"
+        with self._database.writing() as connection:
+            _put(connection, tables.variants, {"key": key}, {"kind": kind, "document": _text(outcome)})
+
+    def measurements(self, key: str) -> dict[int, Measurement]:
+        """Every launch under this key (`keys.measurement_key`), by its number, in order."""
+        table = tables.measurements
+        query = select(table.c.launch, table.c.document).where(table.c.key == key).order_by(table.c.launch)
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        known = {row.launch: _known(Measurement, row.document) for row in rows}
+        return {launch: measurement for launch, measurement in known.items() if measurement is not None}
+
+    def remember_measurement(self, key: str, launch: int, measurement: Measurement) -> None:
+        """Keep launch number `launch`, replacing an earlier one of the same number."""
+        values = {"variant_digest": measurement.variant_digest, "document": _text(measurement)}
+        with self._database.writing() as connection:
+            _put(connection, tables.measurements, {"key": key, "launch": launch}, values)
+
+    def device_noise(self, fingerprint: str) -> float | None:
+        """Relative A/A noise of a device, or ``None`` when it was never measured."""
+        query = select(tables.devices.c.noise).where(tables.devices.c.fingerprint == fingerprint)
+        with self._database.reading() as connection:
+            noise: float | None = connection.execute(query).scalar()
+        return noise
+
+    def remember_device_noise(self, fingerprint: str, noise: float) -> None:
+        """Keep the noise of a device, replacing what was known."""
+        number = json.loads(_text(noise))
+        with self._database.writing() as connection:
+            _put(connection, tables.devices, {"fingerprint": fingerprint}, {"noise": number})
+
+    def deployments(self, device: str) -> tuple[Deployment, ...]:
+        """What was put on the device of that name, newest first."""
+        table = tables.deployments
+        query = select(table.c.document).where(table.c.device == device).order_by(table.c.number.desc())
+        with self._database.reading() as connection:
+            known = [_known(Deployment, row.document) for row in connection.execute(query)]
+        return tuple(deployment for deployment in known if deployment is not None)
+
+    def remember_deployment(self, run_id: str, deployment: Deployment) -> None:
+        """Keep what a run put on a device.
+
+        Raises:
+            StoreError: The run was never started.
+        """
+        values = {"run_id": run_id, "device": deployment.device, "document": _text(deployment)}
+        with self._database.writing() as connection:
+            connection.execute(insert(tables.deployments).values(**values))
+
+    def referenced_digests(self) -> frozenset[str]:
+        """Digests of all variants' files and source models, which the artifact store has to keep."""
+        with self._database.reading() as connection:
+            rows = connection.execute(select(tables.variants.c.document).where(tables.variants.c.kind == "variant"))
+            variants = [_known(Variant, row.document) for row in rows]
+        digests = [(variant.artifact.digest, variant.provenance.model_digest) for variant in variants if variant]
+        return frozenset(digest for pair in digests for digest in pair)
+
+
+def _text(noun: object) -> str:
+    """JSON of a noun. JSON has no NaN, and a NaN that became null would not come back."""
+    try:
+        return json.dumps(plain(noun), allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        raise StoreError(
+            f"a {type(noun).__name__} holds a number that is NaN or infinite, which the ledger does not keep.",
+            remedy="Say `None` for what is not known.",
+        ) from None
+
+
+def _known(kind: type[T], document: str) -> T | None:
+    try:
+        return decode_json(kind, document, where="the ledger")
+    except DocumentError:
+        return None
+
+
+def _put(connection: Connection, table: Table, key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Insert or replace a row. Both databases know the statement, each by its own name in SQLAlchemy."""
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table).values(**key, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=dict(values)))
+
+
+def _summary(row: Row[Any]) -> RunSummary:
+    fields = RunSummary.__dataclass_fields__
+    return RunSummary(**{name: value for name, value in row._mapping.items() if name in fields})
+
+
+def _owner() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _gone(owner: str) -> bool:
+    """Whether the process is known to have ended; our own earlier run counts as ended."""
+    host, _, pid = owner.rpartition(":")
+    if host != socket.gethostname():
+        return False
+    if int(pid) == os.getpid():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except OSError as error:
+        return isinstance(error, ProcessLookupError)  # a permission error means that somebody else's process lives
+    return False
