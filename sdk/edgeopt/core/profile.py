@@ -24,8 +24,11 @@ class Settings:
     spinning: bool = True
 
     def __str__(self) -> str:
-        level = "" if self.graph_optimisation == "all" else f" {self.graph_optimisation}"
-        return f"{self.threads} thread{'s' if self.threads != 1 else ''}{level}"
+        """Short name, different for different settings: what is not the default is named."""
+        parts = [f"{self.threads} thread{'s' if self.threads != 1 else ''}"]
+        parts += [self.graph_optimisation] * (self.graph_optimisation != "all")
+        parts += ["no spinning"] * (not self.spinning) + [self.runtime] * (self.runtime != "onnxruntime")
+        return " ".join(parts)
 
 
 @dataclass(frozen=True)
