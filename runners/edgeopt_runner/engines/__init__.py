@@ -1,0 +1,33 @@
+"""Engines by name: one module per inference runtime, imported only when it is asked for."""
+
+import importlib
+from typing import Dict, List
+
+from edgeopt_runner.engines._base import Engine, EngineMissing, LoadFailed, RunFailed, Session
+
+MODULES = {
+    "onnxruntime": "edgeopt_runner.engines.onnxruntime",
+}  # type: Dict[str, str]
+
+
+def names() -> List[str]:
+    """Names of all engines, whether or not their runtime is installed."""
+    return sorted(MODULES)
+
+
+def engine(name: str) -> Engine:
+    """The engine of that name.
+
+    Args:
+        name: A key of `MODULES`, for example ``onnxruntime``.
+
+    Raises:
+        EngineMissing: There is no such engine in this runner.
+    """
+    if name not in MODULES:
+        raise EngineMissing("no engine %r in this runner; it has %s" % (name, ", ".join(names())))
+    found = importlib.import_module(MODULES[name]).ENGINE  # type: Engine
+    return found
+
+
+__all__ = ["Engine", "EngineMissing", "LoadFailed", "RunFailed", "Session", "engine", "names"]

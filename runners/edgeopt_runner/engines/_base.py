@@ -1,0 +1,91 @@
+"""What an engine is: the device-side adapter of one inference runtime.
+
+Base classes rather than a `Protocol`, which Python 3.6 does not have. Arrays are NumPy arrays by input or output name.
+"""
+
+import re
+from typing import Any, Callable, Dict, List, Optional
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class EngineMissing(ImportError):
+    """The runtime is not installed, cannot be imported, or has no engine here."""
+
+
+class LoadFailed(ValueError):
+    """The runtime refused the model. The message is the runtime's own, on one line."""
+
+
+class RunFailed(RuntimeError):
+    """The runtime failed while running a loaded model. The message is the runtime's own, on one line."""
+
+
+class Session:
+    """A loaded model.
+
+    Attributes:
+        inputs: Names of the inputs, in the model's order.
+        outputs: Names of the outputs, in the model's order.
+    """
+
+    inputs = []  # type: List[str]
+    outputs = []  # type: List[str]
+
+    def prepare(self, feeds: Dict[str, Any]) -> Callable[[], Any]:
+        """A call without arguments that runs the model once on `feeds`, for timing.
+
+        Everything that can be done beforehand is done here, so that the call costs no more than the runtime's own.
+        Errors of the runtime pass through it unchanged.
+        """
+        raise NotImplementedError
+
+    def run(self, feeds: Dict[str, Any]) -> Dict[str, Any]:
+        """Outputs by name, in the model's order.
+
+        Raises:
+            RunFailed: The runtime failed on these feeds.
+        """
+        raise NotImplementedError
+
+    def placement(self) -> Dict[str, int]:
+        """Operators by where they run; empty where the runtime cannot tell without slowing the session down."""
+        return {}
+
+    def close(self) -> None:
+        """Give the model's memory back; the session cannot be used afterwards."""
+        raise NotImplementedError
+
+
+class Engine:
+    """One inference runtime.
+
+    Attributes:
+        name: What settings call it, for example ``onnxruntime``.
+    """
+
+    name = ""
+
+    def available(self) -> Optional[Dict[str, Any]]:
+        """``{"version": str, "providers": [str]}``, or ``None`` where the runtime cannot be imported. Never raises."""
+        raise NotImplementedError
+
+    def load(self, path: str, settings: Dict[str, Any]) -> Session:
+        """Load a model file.
+
+        Args:
+            path: The file.
+            settings: The fields of `edgeopt.core.profile.Settings`; missing ones take its defaults.
+
+        Raises:
+            EngineMissing: The runtime cannot be imported.
+            LoadFailed: The runtime refused the file.
+        """
+        raise NotImplementedError
+
+
+def one_line(error: BaseException, limit: int = 500) -> str:
+    """An exception's message on one line, without colours and control characters; its class where it has none."""
+    text = " ".join(_COLOUR.sub("", str(error)).split())
+    text = "".join(char if char.isprintable() else "?" for char in text)
+    return (text or type(error).__name__)[:limit]

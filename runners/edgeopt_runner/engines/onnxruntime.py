@@ -1,0 +1,96 @@
+"""ONNX Runtime on the CPU."""
+
+import functools
+from typing import Any, Callable, Dict, Optional
+
+from edgeopt_runner.engines._base import Engine, EngineMissing, LoadFailed, RunFailed, Session, one_line
+
+LEVELS = {
+    "disabled": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+_PROVIDERS = ["CPUExecutionProvider"]
+_ONLY_ERRORS = 3
+
+
+class OnnxRuntimeSession(Session):
+    """A model in ONNX Runtime.
+
+    The timed call is the plain `InferenceSession.run`: what an application on the board will use.
+    """
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.inputs = [spec.name for spec in session.get_inputs()]
+        self.outputs = [spec.name for spec in session.get_outputs()]
+
+    def prepare(self, feeds: Dict[str, Any]) -> Callable[[], Any]:
+        """`InferenceSession.run` with its arguments bound."""
+        return functools.partial(self._session.run, None, dict(feeds))
+
+    def run(self, feeds: Dict[str, Any]) -> Dict[str, Any]:
+        """Outputs by name."""
+        try:
+            values = self._session.run(None, feeds)
+        except Exception as error:  # the runtime's exceptions share no other base
+            raise RunFailed(one_line(error))
+        return dict(zip(self.outputs, values))
+
+    def close(self) -> None:
+        """Drop the session."""
+        self._session = None
+
+
+class OnnxRuntime(Engine):
+    """The engine of ``onnxruntime``."""
+
+    name = "onnxruntime"
+
+    def available(self) -> Optional[Dict[str, Any]]:
+        """Version and providers of the installed package."""
+        try:
+            import onnxruntime
+
+            return {
+                "version": str(onnxruntime.__version__),
+                "providers": [str(name) for name in onnxruntime.get_available_providers()],
+            }
+        except Exception:  # a broken package raises anything: for us it is not there
+            return None
+
+    def load(self, path: str, settings: Dict[str, Any]) -> Session:
+        """Make an `InferenceSession` on the CPU provider alone.
+
+        Raises:
+            EngineMissing: The package cannot be imported.
+            LoadFailed: The file is not a model that this version loads, or the settings are not ours.
+        """
+        try:
+            import onnxruntime
+        except Exception as error:
+            raise EngineMissing("onnxruntime cannot be imported: %s" % one_line(error))
+        options = _options(onnxruntime, settings)
+        try:
+            return OnnxRuntimeSession(onnxruntime.InferenceSession(path, options, providers=_PROVIDERS))
+        except Exception as error:  # the runtime's exceptions share no other base
+            raise LoadFailed(one_line(error))
+
+
+def _options(onnxruntime: Any, settings: Dict[str, Any]) -> Any:
+    level = settings.get("graph_optimisation", "all")
+    if level not in LEVELS:
+        raise LoadFailed("graph_optimisation is %r; allowed: %s" % (level, ", ".join(LEVELS)))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = int(settings.get("threads", 1))
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVELS[level])
+    options.log_severity_level = _ONLY_ERRORS
+    spinning = "1" if settings.get("spinning", True) else "0"
+    options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+    options.add_session_config_entry("session.inter_op.allow_spinning", spinning)
+    return options
+
+
+ENGINE = OnnxRuntime()

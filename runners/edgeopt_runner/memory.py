@@ -1,0 +1,135 @@
+"""Memory: peaks of this process by phase, what the board has left, limits of containers, and a watch from outside.
+
+Peaks are VmHWM, set back between phases through `/proc/self/clear_refs`; where the kernel refuses that, a phase's peak
+is the largest so far.
+"""
+
+import os
+import select
+from typing import Dict, List, Optional
+
+from edgeopt_runner.board import THIS, Board
+
+_WATCH_SECONDS = 0.1
+_NO_LIMIT_BYTES = 1 << 60
+
+
+def parse_kib_fields(text: Optional[str]) -> Dict[str, int]:
+    """Bytes by name, from lines ``Name:  123 kB`` (`meminfo`, `status`, `smaps_rollup`)."""
+    found = {}  # type: Dict[str, int]
+    for line in (text or "").splitlines():
+        name, _, value = line.partition(":")
+        words = value.split()
+        if len(words) == 2 and words[1] == "kB" and words[0].isdigit():
+            found[name] = int(words[0]) * 1024
+    return found
+
+
+def parse_counters(text: Optional[str]) -> Dict[str, int]:
+    """Counters by name, from lines ``name 123`` (`vmstat`)."""
+    pairs = [line.split() for line in (text or "").splitlines()]
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
+
+
+def available_bytes(board: Board = THIS) -> Optional[int]:
+    """MemAvailable; on kernels before 3.14, which have none, free plus cached."""
+    fields = parse_kib_fields(board.read("/proc/meminfo"))
+    if "MemAvailable" in fields:
+        return fields["MemAvailable"]
+    return fields["MemFree"] + fields.get("Cached", 0) if "MemFree" in fields else None
+
+
+def installed_bytes(board: Board = THIS) -> int:
+    """Installed memory, or the limit that a container sets; 0 where the board does not say."""
+    total = parse_kib_fields(board.read("/proc/meminfo")).get("MemTotal", 0)
+    limit = container_limit_bytes(board)
+    return min(total, limit) if limit is not None and total else total
+
+
+def container_limit_bytes(board: Board = THIS) -> Optional[int]:
+    """The smallest memory limit of our control group and its parents, version 1 or 2."""
+    limits = []  # type: List[int]
+    for line in (board.read("/proc/self/cgroup") or "").splitlines():
+        number, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        if number == "0" and not controllers:
+            limits += _limits_up(board, "/sys/fs/cgroup", path, "memory.max")
+        elif "memory" in controllers.split(","):
+            limits += _limits_up(board, "/sys/fs/cgroup/memory", path, "memory.limit_in_bytes")
+    return min(limits) if limits else None
+
+
+def _limits_up(board: Board, mount: str, path: str, name: str) -> List[int]:
+    """Limits from a group up to the root; inside a container the group's own path may not be there."""
+    parts, found = [part for part in path.split("/") if part], []
+    for length in range(len(parts), -1, -1):
+        value = board.number("/".join([mount] + parts[:length] + [name]))
+        if value is not None and value < _NO_LIMIT_BYTES:
+            found.append(value)
+    return found
+
+
+def reset_peak() -> bool:
+    """Set this process's VmHWM back to what is resident now; ``False`` where the kernel does not let us."""
+    try:
+        with open("/proc/self/clear_refs", "w") as stream:
+            stream.write("5")
+    except OSError:
+        return False
+    return True
+
+
+def peak_bytes() -> Optional[int]:
+    """VmHWM of this process."""
+    return parse_kib_fields(THIS.read("/proc/self/status")).get("VmHWM")
+
+
+def swapped_bytes() -> Optional[int]:
+    """How much of this process is in swap."""
+    return parse_kib_fields(THIS.read("/proc/self/status")).get("VmSwap")
+
+
+def proportional_bytes() -> Optional[int]:
+    """PSS of this process; ``None`` before Linux 4.14."""
+    return parse_kib_fields(THIS.read("/proc/self/smaps_rollup")).get("Pss")
+
+
+class AvailableWatch:
+    """Follows the lowest MemAvailable from another process, so that the timed one stays undisturbed.
+
+    The watcher is forked before anything heavy is loaded, and ends when our end of its pipe closes, however we end.
+    """
+
+    def __init__(self) -> None:
+        stop_read, self._stop = os.pipe()
+        self._answer, answer_write = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                _watch(stop_read, answer_write)
+            finally:
+                os._exit(0)
+        os.close(stop_read)
+        os.close(answer_write)
+
+    def lowest_bytes(self) -> Optional[int]:
+        """End the watch and return the lowest value that was seen."""
+        os.close(self._stop)
+        text = os.read(self._answer, 64)
+        os.close(self._answer)
+        os.waitpid(self._pid, 0)
+        return int(text) if text else None
+
+
+def _watch(stop: int, answer: int) -> None:
+    """Poll until the other end of `stop` closes; no other descriptor of the worker may be held open here."""
+    kept = sorted([stop, answer])
+    os.closerange(3, kept[0])
+    os.closerange(kept[0] + 1, kept[1])
+    os.closerange(kept[1] + 1, 4096)
+    lowest = available_bytes()
+    while not select.select([stop], [], [], _WATCH_SECONDS)[0]:
+        now = available_bytes()
+        if now is not None and (lowest is None or now < lowest):
+            lowest = now
+    if lowest is not None:
+        os.write(answer, b"%d" % lowest)

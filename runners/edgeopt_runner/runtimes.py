@@ -1,0 +1,106 @@
+"""Which inference runtimes the board's interpreters can load.
+
+Each is imported in a child process, because an import may die of an illegal instruction. What was found is kept beside
+the root's other files until a folder on the interpreter's path changes: an import takes seconds on a small board.
+"""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from typing import Any, Dict, List, Optional
+
+from edgeopt_runner import engines
+from edgeopt_runner.protocol import frames
+
+CACHE = "runtimes.json"
+_IMPORT_SECONDS = 120
+_SCRIPT = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from edgeopt_runner import engines
+from edgeopt_runner.protocol import frames
+found = engines.engine(sys.argv[2]).available()
+paths = {p: os.stat(p).st_mtime for p in sys.path[1:] if os.path.exists(p)}
+out = os.fdopen(os.dup(1), "wb")
+frames.write(out, {"found": found, "paths": paths})
+"""
+
+
+def interpreters(root: str) -> List[str]:
+    """Interpreters that may have runtimes: the environment that the host provisioned, then the one that runs us."""
+    provisioned = os.path.join(root, "env", "current", "bin", "python")
+    found = [provisioned] if os.path.exists(provisioned) else []
+    return found + [sys.executable]
+
+
+def find(root: str) -> List[Dict[str, Any]]:
+    """The fields of `edgeopt.core.device.RuntimeFacts`, one for each runtime, of the first interpreter that has it."""
+    root = os.path.expanduser(root)
+    cache = _read_cache(root)
+    known, found = {}, {}  # type: Dict[str, Any], Dict[str, Dict[str, Any]]
+    for interpreter in interpreters(root):
+        for name in engines.names():
+            key = "%s %s" % (name, _identity(interpreter))
+            entry = cache.get(key)
+            if not _fresh(entry):
+                entry = ask(interpreter, name)
+            if entry is None:
+                continue
+            known[key] = entry
+            if entry["found"] is not None and name not in found:
+                found[name] = dict(entry["found"], name=name, interpreter=interpreter)
+    if known != cache:
+        _write_cache(root, known)
+    return [found[name] for name in sorted(found)]
+
+
+def _identity(interpreter: str) -> str:
+    """The interpreter's path with its folders' links resolved, but not its own: that is what makes a venv."""
+    folder, name = os.path.split(os.path.abspath(interpreter))
+    return os.path.join(os.path.realpath(folder), name)
+
+
+def ask(interpreter: str, engine: str) -> Optional[Dict[str, Any]]:
+    """What an interpreter says of an engine: ``found`` (or ``None``) and ``paths``; ``None`` where the child died."""
+    source = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    command = [interpreter, "-I", "-c", _SCRIPT, source, engine]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=_IMPORT_SECONDS
+        )
+        return frames.FrameReader(io.BytesIO(done.stdout).read).next() if done.returncode == 0 else None
+    except (OSError, subprocess.SubprocessError, frames.FrameError):
+        return None
+
+
+def _fresh(entry: Any) -> bool:
+    """Whether nothing was installed or removed since: folders change their time when a package comes or goes."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("paths"), dict):
+        return False
+    try:
+        return all(os.stat(path).st_mtime == moment for path, moment in entry["paths"].items())
+    except OSError:
+        return False
+
+
+def _read_cache(root: str) -> Dict[str, Any]:
+    try:
+        with open(os.path.join(root, CACHE)) as stream:
+            cache = json.load(stream)
+    except (OSError, ValueError):
+        return {}
+    return cache if isinstance(cache, dict) else {}
+
+
+def _write_cache(root: str, cache: Dict[str, Any]) -> None:
+    """Replace the cache; a board that cannot be written to asks again next time."""
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=root, prefix=".%s." % CACHE)
+        with os.fdopen(descriptor, "w") as stream:
+            json.dump(cache, stream)
+        os.replace(temporary, os.path.join(root, CACHE))
+    except OSError:
+        pass

@@ -1,0 +1,115 @@
+"""Heat: temperatures, signs of throttling, and waiting for a board to cool down.
+
+A board cools by temperature, not by a fixed sleep: how long that takes depends on its case and its last hour.
+"""
+
+import time
+from typing import Any, Callable, Dict, List, Optional
+
+from edgeopt_runner.board import THIS, Board
+
+_CPU_WORDS = ("cpu", "pkg", "core", "soc", "k10temp", "zenpower", "tctl", "tdie")
+_PI_THROTTLED = "/sys/devices/platform/soc/soc:firmware/get_throttled"
+_COOLDOWN_STEP_SECONDS = 1.0
+_SLOPE_SECONDS = 10.0
+_SLOPE_CELSIUS = 0.5
+
+PI_LIVE_BITS = 0xF
+"""Under-voltage, frequency capped, throttled, soft temperature limit: now. The same shifted by 16: since boot."""
+
+
+def parse_millicelsius(text: Optional[str]) -> Optional[float]:
+    """Degrees Celsius from a sysfs value; ``None`` for a sensor that is off (below -40) or absurd (above 150)."""
+    try:
+        celsius = int(text or "") / 1000.0
+    except ValueError:
+        return None
+    return celsius if -40.0 < celsius < 150.0 else None
+
+
+def parse_pi_throttled(text: Optional[str]) -> Optional[int]:
+    """Bits of ``throttled=0x50005`` (vcgencmd) or ``50005`` (sysfs, hexadecimal too)."""
+    try:
+        return int((text or "").split("=")[-1], 16)
+    except ValueError:
+        return None
+
+
+def temperatures(board: Board = THIS) -> Dict[str, float]:
+    """Degrees Celsius by sensor, from thermal zones and hwmon."""
+    found = {}  # type: Dict[str, float]
+    for zone in board.glob("/sys/class/thermal/thermal_zone*"):
+        name = "%s %s" % (zone[len("/sys/class/thermal/") :], board.read(zone + "/type") or "?")
+        _keep(found, name, board.read(zone + "/temp"))
+    for path in board.glob("/sys/class/hwmon/hwmon*/temp*_input"):
+        folder, _, sensor = path.rpartition("/")
+        _keep(found, "%s %s" % (board.read(folder + "/name") or "?", sensor[: -len("_input")]), board.read(path))
+    return found
+
+
+def _keep(found: Dict[str, float], name: str, text: Optional[str]) -> None:
+    value = parse_millicelsius(text)
+    if value is not None:
+        found[name] = value
+
+
+def temperature(board: Board = THIS) -> Optional[float]:
+    """The hottest sensor of the CPU; of the whole board where none names the CPU; ``None`` where there is none."""
+    found = temperatures(board)
+    cpu = [value for name, value in found.items() if any(word in name.lower() for word in _CPU_WORDS)]
+    values = cpu or list(found.values())
+    return max(values) if values else None
+
+
+def pi_throttled(board: Board = THIS) -> Optional[int]:
+    """The Raspberry Pi's throttle bits: the firmware's command first, for its copy in sysfs may be wrong."""
+    if board.read("/proc/device-tree/model") is None and board.read(_PI_THROTTLED) is None:
+        return None
+    bits = parse_pi_throttled(board.command(["vcgencmd", "get_throttled"]))
+    return bits if bits is not None else parse_pi_throttled(board.read(_PI_THROTTLED))
+
+
+def throttle_count(board: Board = THIS) -> Optional[int]:
+    """x86: events of thermal throttling since boot, over all cores and packages."""
+    counts = [board.number(path) for path in board.glob("/sys/devices/system/cpu/cpu*/thermal_throttle/*_throttle_count")]
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def cooling_state(board: Board = THIS) -> Optional[int]:
+    """Sum of the states of the processor's cooling devices; above 0 the kernel holds the clock down."""
+    states = []  # type: List[int]
+    for device in board.glob("/sys/class/thermal/cooling_device*"):
+        state = board.number(device + "/cur_state")
+        kind = (board.read(device + "/type") or "").lower()
+        if state is not None and ("cpufreq" in kind or "processor" in kind):
+            states.append(state)
+    return sum(states) if states else None
+
+
+def cool_down(
+    limit_celsius: Optional[float],
+    cap_seconds: float,
+    read: Callable[[], Optional[float]] = temperature,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Dict[str, Any]:
+    """Wait until the board is cool enough, stops cooling (less than 0.5 °C in 10 s), or the time is over.
+
+    Returns:
+        ``start_celsius``, ``end_celsius`` (``None`` without a sensor), ``waited_seconds``, and ``hot``: whether it is
+        still above the limit.
+    """
+    begin, celsius = clock(), read()
+    seen = [(begin, celsius)]
+    while limit_celsius is not None and celsius is not None and celsius > limit_celsius:
+        now = clock()
+        old = [value for moment, value in seen if now - moment >= _SLOPE_SECONDS]
+        if now - begin >= cap_seconds or (old and old[-1] is not None and old[-1] - celsius < _SLOPE_CELSIUS):
+            break
+        sleep(min(_COOLDOWN_STEP_SECONDS, cap_seconds))
+        celsius = read()
+        seen.append((clock(), celsius))
+    hot = limit_celsius is not None and celsius is not None and celsius > limit_celsius
+    waited = clock() - begin
+    return {"start_celsius": seen[0][1], "end_celsius": celsius, "waited_seconds": waited, "hot": hot}
