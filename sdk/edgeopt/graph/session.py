@@ -1,0 +1,69 @@
+"""ONNX Runtime sessions on the host: one place for their options, and for running one feed.
+
+Meant for child processes: creating a session may crash the process (facts on converters §0.5). `ORT_ENABLE_ALL` is not
+used, as it is what crashes there; two threads at most and no spinning, so that the user's computer stays usable.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeopt.errors import ModelError
+
+_UNKNOWN_OPERATOR = re.compile(r"Fatal error: (\S+?)\(-?\d+\) is not a registered function/op")
+_NO_KERNEL = re.compile(r"Could not find an implementation for (\S+?)\(")
+_IR_TOO_NEW = re.compile(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)")
+
+
+def open_session(source: Path | bytes) -> Any:
+    """An `onnxruntime.InferenceSession` on the CPU for a file or for the bytes of a model.
+
+    Raises:
+        ModelError: ONNX Runtime does not take the model; names the operator where that is the reason.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = min(2, os.cpu_count() or 1)
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    model = source if isinstance(source, bytes) else str(source)
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        raise _load_problem(source, str(error), onnxruntime.__version__) from None
+
+
+def _load_problem(source: Path | bytes, text: str, version: str) -> ModelError:
+    where = "the model" if isinstance(source, bytes) else source.name
+    if match := _UNKNOWN_OPERATOR.search(text) or _NO_KERNEL.search(text):
+        return ModelError(
+            f"{where} uses the operator {match[1]}, which onnxruntime {version} does not have.",
+            remedy="Export the network without it: custom operators cannot be converted.",
+        )
+    if match := _IR_TOO_NEW.search(text):
+        return ModelError(
+            f"{where} has IR version {match[1]}, but onnxruntime {version} reads up to {match[2]}.",
+            remedy="Export again with an older onnx package or opset (18 to 20), or update onnxruntime.",
+        )
+    return ModelError(f"onnxruntime {version} cannot load {where}: {' '.join(text.split())[:300]}")
+
+
+def run_feed(session: Any, feed: Mapping[str, Any]) -> dict[str, Any]:
+    """Run one feed; outputs by name, in the order of the graph.
+
+    Raises:
+        ModelError: The run failed; says what onnxruntime said.
+    """
+    names = [output.name for output in session.get_outputs()]
+    try:
+        return dict(zip(names, session.run(names, dict(feed)), strict=True))
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        shapes = ", ".join(f"{name}: {array.dtype}{list(array.shape)}" for name, array in feed.items())
+        raise ModelError(f"the model failed on inputs {shapes}: {' '.join(str(error).split())[:300]}") from None
