@@ -23,6 +23,22 @@ POINTS = {
     "work.phase": "a worker has announced a phase; match: the phase",
     "engine.load": "before a model is loaded; match: the artifact",
     "engine.run": "inside every timed inference; match: the artifact",
+    "release.stage": "the journal says staging, no folder yet; match: the app, here and below",
+    "release.link": "the temporary folder is there, empty",
+    "release.rename": "the release is whole in the temporary folder",
+    "release.smoke": "the release has its number, not looked at yet",
+    "release.switching": "the release passed its first check, the journal does not say switching yet",
+    "release.previous": "the journal says switching, no pointer is moved",
+    "release.current": "`previous` is moved, `current` is not",
+    "release.switched": "`current` is moved, the journal does not say so",
+    "release.health": "the journal says switched, no health check yet",
+    "release.commit": "healthy, not committed",
+    "release.prune": "committed, old releases are still there",
+    "release.returning": "not healthy, the journal does not say returning yet",
+    "release.return": "`current` is back, `previous` is not",
+    "release.returned": "both pointers are back, the journal does not say so",
+    "environment.rename": "an environment is whole in its temporary folder; match: the key, here and below",
+    "environment.switch": "an environment bears its name, `env/current` is not moved",
 }
 """Every point by name, with what is true there."""
 
@@ -56,6 +72,11 @@ def _load() -> Dict[str, List[Fault]]:
     if _faults is None:
         _faults = parse(os.environ.get(VARIABLE, ""))
     return _faults
+
+
+def check() -> None:
+    """Read `$EDGEOPT_FAULT` now. Raises ValueError when it asks for what does not exist."""
+    _load()
 
 
 def armed(name: str) -> bool:

@@ -1,0 +1,57 @@
+"""Links that are switched in one step, second names for files, and their digests: what a release is made of."""
+
+import errno
+import hashlib
+import os
+import shutil
+
+from edgeopt_runner.storage import sync_folder
+
+_CHUNK_BYTES = 1 << 20
+
+
+def sync_file(path: str) -> None:
+    """Make the bytes of a file durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def point(link: str, target: str) -> None:
+    """Make the symbolic link `link` lead to `target` in one step, durably; there is never no link in between."""
+    folder, name = os.path.split(link)
+    temporary = os.path.join(folder, ".tmp-%s-%d" % (name, os.getpid()))
+    remove_file(temporary)
+    os.symlink(target, temporary)
+    os.replace(temporary, link)
+    sync_folder(folder)
+
+
+def remove_file(path: str) -> None:
+    """Unlink a file or link; nothing happens where there is none."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def link_or_copy(source: str, destination: str) -> None:
+    """Give a file a second name; where the file system has no hard links, a copy."""
+    try:
+        os.link(source, destination)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        shutil.copyfile(source, destination)
+        sync_file(destination)
+
+
+def sha256_of(path: str) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as stream:
+        for block in iter(lambda: stream.read(_CHUNK_BYTES), b""):
+            digest.update(block)
+    return digest.hexdigest()
