@@ -1,8 +1,8 @@
 """Faults on demand, for tests: named points in the runner that `$EDGEOPT_FAULT` turns into crashes, errors and delays.
 
-``EDGEOPT_FAULT="point:action[=value][@match],..."``; `match` is a prefix of what the point is about (a digest, a job). Actions:
-``kill9``, ``segfault``, ``signal=NAME``, ``exit=CODE``, ``raise=ERRNO_NAME``, ``sleep=SECONDS``, ``print=MIB`` (on stdout),
-``allocate=MIB`` (and keep it).
+``EDGEOPT_FAULT="point:action[=value][@match],..."``; `match` is a prefix of what the point is about (a digest, a
+job). Actions: ``kill9``, ``segfault``, ``signal=NAME``, ``exit=CODE``, ``raise=ERRNO_NAME``, ``sleep=SECONDS``,
+``print=MIB`` (on stdout), ``allocate=MIB`` (and keep it).
 """
 
 import errno
@@ -105,7 +105,7 @@ def point(name: str, match: str = "") -> None:
                 _ACTIONS[fault.action](fault.value)
 
 
-def _segfault(value: str) -> None:
+def _segfault(_value: str) -> None:
     import ctypes
 
     ctypes.string_at(0)
@@ -132,7 +132,7 @@ def _allocate(value: str) -> None:
 
 
 _ACTIONS = {
-    "kill9": lambda value: _signal("SIGKILL"),
+    "kill9": lambda _value: _signal("SIGKILL"),
     "segfault": _segfault,
     "signal": _signal,
     "exit": lambda value: os._exit(int(value or 1)),

@@ -1,7 +1,7 @@
 """Where things lie under the runner's root, and how files there are replaced so that a power cut cannot spoil them.
 
-``runner/<sha256>/``, ``objects/<sha256>`` (and ``.part``, ``.lock``), ``jobs/<id>/``, ``apps/<name>/``, ``env/<key>/``. Names in
-requests are matched against patterns here; no path ever comes from a request.
+``runner/<sha256>/``, ``objects/<sha256>`` (and ``.part``, ``.lock``), ``jobs/<id>/``, ``apps/<name>/``, ``env/<key>/``.
+Names in requests are matched against patterns here; no path ever comes from a request.
 """
 
 import json

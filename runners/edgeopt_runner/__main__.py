@@ -1,0 +1,82 @@
+"""Entry of the bundle: ``serve``, ``receive``, ``send``, ``supervise`` and ``work`` (see the package `protocol`)."""
+
+import argparse
+import os
+import sys
+from typing import BinaryIO, List, Optional
+
+from edgeopt_runner import faults, storage
+from edgeopt_runner.protocol import BAD_REQUEST, frames
+from edgeopt_runner.refusals import Refusal, refusal_of
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="edgeopt_runner", description="The device side of edgeopt.")
+    actions = parser.add_subparsers(dest="action")
+    for name in ("serve", "receive", "send", "supervise", "work"):
+        action = actions.add_parser(name)
+        action.add_argument("--root", required=True)
+        if name in ("receive", "send"):
+            action.add_argument("--sha256", required=True)
+        if name == "receive":
+            action.add_argument("--size", required=True, type=int)
+        if name in ("supervise", "work"):
+            action.add_argument("--job", required=True)
+        if name == "work":
+            action.add_argument("--document", default="job.json")
+            action.add_argument("--events-fd", required=True, type=int)
+            action.add_argument("--parent", required=True, type=int)
+    return parser
+
+
+def _frames_only() -> BinaryIO:
+    """A stream on the real stdout, while descriptor 1 becomes stderr: what a library prints cannot spoil a frame."""
+    sys.stdout.flush()
+    stream = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return stream
+
+
+def _converse(arguments: argparse.Namespace, answers: BinaryIO) -> int:
+    """Serve, receive or send; refusals are told to the host."""
+    from edgeopt_runner import server, transfer
+
+    try:
+        storage.prepare(arguments.root)
+        if arguments.action == "serve":
+            return server.serve(arguments.root, sys.stdin.buffer, answers)
+        if arguments.action == "send":
+            transfer.send(arguments.root, arguments.sha256, answers)
+            return 0
+        if arguments.size < 0:
+            raise Refusal(BAD_REQUEST, "size is %d" % arguments.size)
+        transfer.receive(arguments.root, arguments.sha256, arguments.size, 0, answers)
+    except BrokenPipeError:
+        return 1
+    except (Refusal, OSError) as error:
+        frames.write(answers, server.failure(refusal_of(error)))
+        return 1
+    return 0
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Run one action of the runner; returns the exit code."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.action is None:
+        parser.error("one of serve, receive, send, supervise, work is needed")
+    faults.check()
+    arguments.root = storage.expand(arguments.root)
+    if arguments.action == "supervise":
+        from edgeopt_runner.supervisor import supervise
+
+        return supervise(arguments.root, storage.check_identifier(arguments.job))
+    if arguments.action == "work":
+        from edgeopt_runner.work import work
+
+        return work(arguments.root, arguments.job, arguments.document, arguments.events_fd, arguments.parent)
+    return _converse(arguments, _frames_only())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""Taking things away again: what nobody refers to any more (`gc`), and everything (`clean`)."""
+
+import os
+import re
+import shutil
+import time
+from typing import Any, Dict, Iterable, List, Set
+
+from edgeopt_runner import jobs, storage
+from edgeopt_runner.leases import lease_path
+from edgeopt_runner.locks import FileLock, board_lock_path
+from edgeopt_runner.protocol import BUSY
+from edgeopt_runner.refusals import Refusal
+
+DAY_SECONDS = 86400.0
+OLD_JOB_DAYS = 7
+OLD_PART_DAYS = 7
+_SHA = re.compile(r"[0-9a-f]{64}\Z")
+_JOB = re.compile(r"[0-9a-f]{32}\Z")
+_LIVE = ("queued", "running")
+
+
+def _entries(folder: str) -> List[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _age_days(path: str) -> float:
+    try:
+        return (time.time() - os.lstat(path).st_mtime) / DAY_SECONDS
+    except OSError:
+        return 0.0
+
+
+def _size_bytes(path: str) -> int:
+    """Bytes that removing a file or folder frees; a file with another name elsewhere frees none."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        return sum(_size_bytes(os.path.join(path, name)) for name in _entries(path))
+    facts = os.lstat(path)
+    return facts.st_size if facts.st_nlink == 1 else 0
+
+
+def _job_ids(root: str) -> List[str]:
+    return [name for name in _entries(os.path.join(root, "jobs")) if _JOB.match(name)]
+
+
+def _live_jobs(root: str) -> List[str]:
+    return [job_id for job_id in _job_ids(root) if jobs.status(root, job_id)["state"] in _LIVE]
+
+
+def _wanted(root: str) -> Set[str]:
+    """Digests that a release, a live job or a job younger than a day names."""
+    wanted: Set[str] = set()
+    live = set(_live_jobs(root))
+    for job_id in _job_ids(root):
+        folder = storage.job_folder(root, job_id)
+        if job_id in live or _age_days(os.path.join(folder, "job.json")) < 1:
+            for name in ("job.json", "result.json"):
+                wanted.update(storage.digests_named_in(os.path.join(folder, name)))
+    for folder, _, names in os.walk(os.path.join(root, "apps")):
+        for name in names:
+            if name.endswith(".json"):
+                wanted.update(storage.digests_named_in(os.path.join(folder, name)))
+    return wanted
+
+
+def _unwanted_objects(root: str, wanted: Set[str]) -> Iterable[str]:
+    folder = os.path.join(root, "objects")
+    for name in _entries(folder):
+        path = os.path.join(folder, name)
+        stale = not _SHA.match(name) and _age_days(path) > OLD_PART_DAYS
+        if stale or _SHA.match(name) and name not in wanted:
+            yield path
+
+
+def _old_jobs(root: str) -> Iterable[str]:
+    live = set(_live_jobs(root))
+    for job_id in _job_ids(root):
+        path = storage.job_folder(root, job_id)
+        if job_id not in live and _age_days(path) > OLD_JOB_DAYS:
+            yield path
+
+
+def _old_runners(root: str) -> Iterable[str]:
+    """Bundles other than the current one and those that anybody runs from."""
+    folder = os.path.join(root, "runner")
+    current = os.path.realpath(os.path.join(folder, "current"))
+    in_use = _running_commands()
+    for name in _entries(folder):
+        path = os.path.join(folder, name)
+        if _SHA.match(name) and os.path.realpath(path) != current and path.encode() not in in_use:
+            yield path
+
+
+def _running_commands() -> bytes:
+    """Command lines of all processes that we may look at, our own included."""
+    commands = []
+    for pid in _entries("/proc"):
+        if pid.isdigit():
+            try:
+                with open("/proc/%s/cmdline" % pid, "rb") as stream:
+                    commands.append(stream.read())
+            except OSError:
+                pass
+    return b"\0".join(commands)
+
+
+def collect_garbage(root: str, keep: Iterable[str]) -> Dict[str, Any]:
+    """Remove what nobody refers to (verb ``gc``): objects, jobs of a week ago, older runners, stale partial uploads."""
+    wanted = _wanted(root).union(storage.check_digest(digest) for digest in keep)
+    removed = freed = 0
+    for path in [*_unwanted_objects(root, wanted), *_old_jobs(root), *_old_runners(root)]:
+        freed += _size_bytes(path)
+        _remove(path)
+        removed += 1
+    return {"removed": removed, "freed_bytes": freed}
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+def clean(root: str, force: bool) -> Dict[str, Any]:
+    """Take away all that the runner ever put on the device (verb ``clean``).
+
+    Only what is ours by name: a root that was set to somebody's home keeps everything else.
+
+    Raises:
+        Refusal: ``busy`` while a job lives, unless `force`, which cancels it.
+    """
+    live = _live_jobs(root)
+    if live and not force:
+        raise Refusal(BUSY, "job %s is at work" % live[0], "Wait for it, or clean with force, which cancels it.")
+    for job_id in live:
+        jobs.cancel(root, job_id)
+    for name in storage.FOLDERS:
+        path = os.path.join(root, name)
+        if os.path.lexists(path):
+            _remove(path)
+    _remove_lock(root)
+    try:
+        os.rmdir(root)
+    except OSError:
+        pass  # something of somebody else's is in there
+    return {"removed": not os.path.exists(root)}
+
+
+def _remove_lock(root: str) -> None:
+    """Take the board's lock and lease away, if nobody uses them and they are ours."""
+    lock = FileLock(board_lock_path(root))
+    try:
+        if lock.acquire():
+            if os.path.exists(lease_path(root)):
+                os.unlink(lease_path(root))
+            lock.release(remove=True)
+    except OSError:
+        lock.release()

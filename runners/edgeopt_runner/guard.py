@@ -1,0 +1,187 @@
+"""Runs one worker under guard: deadlines by phase, a memory watch, a capped log, and a name for however it ends.
+
+The guard watches what is used instead of setting `RLIMIT_AS`: GPU runtimes reserve huge ranges that they never touch.
+"""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+
+from edgeopt_runner import ends, processes
+from edgeopt_runner.protocol import CANCELLED, ERROR, MEMORY_GUARD, TIMEOUT
+from edgeopt_runner.pumps import EventPump, LogPump
+
+TICK_SECONDS = 0.1
+PHASE_SECONDS = 1800.0
+TOTAL_SECONDS = 4 * 3600.0
+EXIT_SECONDS = 10.0
+FLOOR_BYTES = 64 << 20
+FLOOR_SHARE = 0.05
+
+Limits = NamedTuple("Limits", [("memory_bytes", Optional[int]), ("deadline_seconds", Dict[str, float])])
+"""What a job may use: resident bytes (``None``: only the board's floor counts); seconds by phase and in ``total``."""
+
+Outcome = NamedTuple(
+    "Outcome",
+    [("status", str), ("detail", str), ("result", Optional[Dict[str, Any]]), ("available_drop_bytes", Optional[int])],
+)
+"""How a worker ended, what it returned, and how far MemAvailable fell while it ran."""
+
+
+def limits_of(job: Dict[str, Any]) -> Limits:
+    """The limits in a job document."""
+    limits = job.get("limits") or {}
+    deadlines = {str(phase): float(seconds) for phase, seconds in (limits.get("deadline_seconds") or {}).items()}
+    return Limits(limits.get("memory_bytes"), deadlines)
+
+
+def _memory_facts() -> Tuple[Optional[int], int]:
+    """MemAvailable (``None`` where the kernel does not say) and MemTotal in bytes."""
+    facts = {}
+    try:
+        with open("/proc/meminfo") as stream:
+            for line in stream:
+                name, _, rest = line.partition(":")
+                facts[name] = int(rest.split()[0]) * 1024
+    except (OSError, ValueError, IndexError):
+        return None, 0
+    return facts.get("MemAvailable"), facts.get("MemTotal", 0)
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        with open("/proc/%d/statm" % pid) as stream:
+            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0
+
+
+class GuardedWorker:
+    """One worker process.
+
+    Args:
+        command: Builds the command from the descriptor that the worker reports on.
+        log_path: Where what it prints goes.
+        limits: What it may use.
+        on_phase: Called with the phase and its monotonic time when the worker announces one.
+    """
+
+    def __init__(
+        self,
+        command: Callable[[int], List[str]],
+        log_path: str,
+        limits: Limits,
+        on_phase: Callable[[str, float], None],
+    ) -> None:
+        self._limits = limits
+        self._on_phase = on_phase
+        self._wake = threading.Event()
+        self._kills_before = ends.oom_kills()
+        self._available_at_start, total = _memory_facts()
+        self._lowest = self._available_at_start
+        self._floor = max(FLOOR_BYTES, int(total * FLOOR_SHARE))
+        read_end, write_end = os.pipe()
+        self._started = time.monotonic()
+        try:
+            self._process = subprocess.Popen(
+                command(write_end),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(write_end,),
+                start_new_session=True,
+                cwd="/",
+            )
+        except OSError:
+            os.close(read_end)
+            raise
+        finally:
+            os.close(write_end)
+        assert self._process.stdout is not None
+        self._events = EventPump(read_end, self._wake.set)
+        self._log = LogPump(os.dup(self._process.stdout.fileno()), log_path)
+        self._process.stdout.close()
+        self._events.start()
+        self._log.start()
+        self.identity = processes.identity(self._process.pid)
+
+    def wait(self, cancelled: threading.Event) -> Outcome:
+        """Watch until the worker has ended or has to be; leaves none of its process group behind."""
+        verdict: Optional[Tuple[str, str]] = None
+        phase = ""
+        while self._process.poll() is None and not self._events.ended and verdict is None:
+            self._wake.wait(TICK_SECONDS)
+            self._wake.clear()
+            if self._events.phase != phase:
+                phase = self._events.phase
+                self._on_phase(phase, self._events.phase_since)
+            verdict = (CANCELLED, "cancelled by the host") if cancelled.is_set() else self._breach()
+        if verdict is None:
+            self._let_exit()
+        self._kill()
+        if verdict is None or self._events.result is not None:
+            verdict = self._judge()
+        return self._outcome(verdict)
+
+    def _breach(self) -> Optional[Tuple[str, str]]:
+        """The limit that the worker has passed, if any."""
+        now, phase = time.monotonic(), self._events.phase
+        deadlines = self._limits.deadline_seconds
+        allowed, total = deadlines.get(phase, PHASE_SECONDS), deadlines.get("total", TOTAL_SECONDS)
+        if now - self._events.phase_since > allowed:
+            return "%s:%s" % (TIMEOUT, phase), "phase %s took longer than %g s" % (phase, allowed)
+        if now - self._started > total:
+            return "%s:%s" % (TIMEOUT, phase), "the job took longer than %g s, and was in phase %s" % (total, phase)
+        return self._memory_breach()
+
+    def _memory_breach(self) -> Optional[Tuple[str, str]]:
+        available, _ = _memory_facts()
+        if available is not None:
+            self._lowest = available if self._lowest is None else min(self._lowest, available)
+            if available < self._floor:
+                text = "the board had %d MiB of memory left, and %d MiB are kept free for the rest of it"
+                return MEMORY_GUARD, text % (available >> 20, self._floor >> 20)
+        limit = self._limits.memory_bytes
+        used = _resident_bytes(self._process.pid) if limit is not None else 0
+        if limit is not None and used > limit:
+            return MEMORY_GUARD, "the worker used %d MiB of memory, and %d MiB are allowed" % (used >> 20, limit >> 20)
+        return None
+
+    def _let_exit(self) -> None:
+        """Give a worker that has closed its channel time to leave; some runtimes hang or crash while tearing down."""
+        try:
+            self._process.wait(timeout=EXIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+
+    def _kill(self) -> None:
+        """End the whole group, then drain the pipes; a grandchild that left the group cannot hold us up."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+        self._process.wait()
+        self._events.join(timeout=2.0)
+        self._log.join(timeout=2.0)
+
+    def _judge(self) -> Tuple[str, str]:
+        """What a worker that ended by itself deserves: its own result if there is one, else a name for its death."""
+        result = self._events.result
+        if result is not None:
+            status = result.get("status")
+            if not isinstance(status, str):
+                return ERROR, "the worker's result has no status"
+            return status, str(result.get("detail", ""))
+        after = ends.oom_kills()
+        kills = None if after is None or self._kills_before is None else after - self._kills_before
+        short = self._lowest is not None and self._lowest < 2 * self._floor
+        return ends.name_end(self._process.returncode, kills, short, self._log.last_line)
+
+    def _outcome(self, verdict: Tuple[str, str]) -> Outcome:
+        drop = None
+        if self._available_at_start is not None and self._lowest is not None:
+            drop = max(0, self._available_at_start - self._lowest)
+        return Outcome(verdict[0], verdict[1], self._events.result, drop)

@@ -1,0 +1,158 @@
+"""Answers framed requests on stdin and stdout, one verb after the other, and survives whatever it is sent."""
+
+import os
+import platform
+from typing import Any, BinaryIO, Callable, Dict
+
+from edgeopt_runner import cleanup, jobs, leases, processes, storage, transfer
+from edgeopt_runner.protocol import BAD_REQUEST, PROTOCOL, RUNNER_VERSION, UNKNOWN_VERB, frames
+from edgeopt_runner.refusals import Refusal, refusal_of
+from edgeopt_runner.results import one_line
+
+Params = Dict[str, Any]
+
+
+def _param(params: Params, name: str, kind: Any, default: Any = None) -> Any:
+    """A parameter of the right type; `default` where it is absent, if there is one. Raises Refusal."""
+    value = params.get(name, default)
+    if not isinstance(value, kind) or isinstance(value, bool) and kind is not bool:
+        raise Refusal(BAD_REQUEST, "parameter %s is %.80r" % (name, value), "See the verb's table in the protocol.")
+    return value
+
+
+def _hello(_root: str, params: Params) -> Dict[str, Any]:
+    offered = _param(params, "protocols", list)
+    if PROTOCOL not in offered:
+        remedy = "Push the runner that belongs to this host."
+        raise Refusal(BAD_REQUEST, "this runner speaks protocol %d, not %.80r" % (PROTOCOL, offered), remedy)
+    return {
+        "protocol": PROTOCOL,
+        "runner": RUNNER_VERSION,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "pid": os.getpid(),
+        "boot_id": processes.boot_id(),
+        "verbs": sorted(VERBS),
+    }
+
+
+def _probe(root: str, params: Params) -> Dict[str, Any]:
+    from edgeopt_runner import probe
+
+    return probe.probe(root, _param(params, "runtimes", bool, True))
+
+
+def _have(root: str, params: Params) -> Dict[str, Any]:
+    return transfer.have(root, _param(params, "digests", list))
+
+
+def _owner(params: Params) -> Dict[str, str]:
+    return {
+        name: _param(params, name, str, default) for name, default in (("owner", None), ("host", None), ("reason", ""))
+    }
+
+
+def _lease(root: str, params: Params) -> Dict[str, Any]:
+    held, lease, _ = leases.take(root, _owner(params), _param(params, "seconds", (int, float)))
+    return {"held": held, "lease": lease}
+
+
+def _unlease(root: str, params: Params) -> Dict[str, Any]:
+    return {"released": leases.give_back(root, _owner(params))}
+
+
+def _submit(root: str, params: Params) -> Dict[str, Any]:
+    return jobs.submit(root, _param(params, "job", dict))
+
+
+def _status(root: str, params: Params) -> Dict[str, Any]:
+    return jobs.status(root, storage.check_identifier(params.get("job_id")))
+
+
+def _result(root: str, params: Params) -> Dict[str, Any]:
+    return jobs.result(root, storage.check_identifier(params.get("job_id")))
+
+
+def _logs(root: str, params: Params) -> Dict[str, Any]:
+    count = _param(params, "bytes", int, jobs.LOG_LIMIT_BYTES)
+    return {"text": jobs.logs(root, storage.check_identifier(params.get("job_id")), count)}
+
+
+def _cancel(root: str, params: Params) -> Dict[str, Any]:
+    return jobs.cancel(root, storage.check_identifier(params.get("job_id")))
+
+
+def _apps(root: str, _params: Params) -> Dict[str, Any]:
+    from edgeopt_runner import releases
+
+    return {"apps": releases.apps(root)}
+
+
+def _gc(root: str, params: Params) -> Dict[str, Any]:
+    return cleanup.collect_garbage(root, _param(params, "keep", list, []))
+
+
+def _clean(root: str, params: Params) -> Dict[str, Any]:
+    return cleanup.clean(root, _param(params, "force", bool, False))
+
+
+VERBS: Dict[str, Callable[[str, Params], Dict[str, Any]]] = {
+    "hello": _hello,
+    "probe": _probe,
+    "have": _have,
+    "lease": _lease,
+    "unlease": _unlease,
+    "submit": _submit,
+    "status": _status,
+    "result": _result,
+    "logs": _logs,
+    "cancel": _cancel,
+    "apps": _apps,
+    "gc": _gc,
+    "clean": _clean,
+}
+"""Every verb by name: takes the root and the request's parameters, returns the result or raises Refusal."""
+
+
+def failure(refusal: Refusal) -> Dict[str, Any]:
+    """The answer that says why not."""
+    error = {"code": refusal.code, "message": one_line(refusal.message), "remedy": one_line(refusal.remedy)}
+    return {"ok": False, "error": error}
+
+
+def _answer(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
+    verb, params = request.get("verb"), request.get("params", {})
+    if verb not in VERBS:
+        raise Refusal(UNKNOWN_VERB, "verb %.80r" % (verb,), "This runner knows %s." % ", ".join(sorted(VERBS)))
+    if not isinstance(params, dict):
+        raise Refusal(BAD_REQUEST, "params is %.80r" % (params,), "Send an object.")
+    return {"ok": True, "result": VERBS[verb](root, params)}
+
+
+def serve(root: str, requests: BinaryIO, answers: BinaryIO) -> int:
+    """Answer requests until the stream of requests ends.
+
+    Args:
+        root: The runner's root; made here.
+        requests: Binary stream of the host's frames; noise between them is skipped.
+        answers: Where one frame a request goes.
+    """
+    reader = frames.reader_of(requests)
+    while True:
+        request: Dict[str, Any] = {}
+        try:
+            received = reader.next()
+            if received is None:
+                return 0
+            request = received
+            answer = _answer(root, request)
+            frames.encode(answer)
+        except frames.FrameError as error:
+            answer = failure(Refusal(BAD_REQUEST, str(error), "Send the request again."))
+        except Exception as error:  # the rim: a bad request must not end the conversation
+            answer = failure(refusal_of(error))
+        answer["id"] = request.get("id") if isinstance(request.get("id"), (int, str)) else None
+        try:
+            frames.write(answers, answer)
+        except BrokenPipeError:
+            return 0
