@@ -1,7 +1,8 @@
 """Exports a torch network to ONNX and proves that both compute the same (runs in a child process).
 
 The dynamo exporter is tried first, then the older TorchScript one; each with a dynamic batch where the example inputs
-allow one, then with the example's sizes. What counts is parity: an exporter that ends well with wrong numbers is passed over.
+allow one, then with the example's sizes. What counts is parity: an exporter that ends with wrong
+numbers is passed over.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def _of_batch(value: Any, size: int) -> Any:
 
 
 def _random(inputs: Mapping[str, Any], module: Any) -> dict[str, Any]:
-    """Normal numbers in place of real inputs; the inputs as they are where the network gives NaN or infinity on those."""
+    """Normal numbers in place of real inputs; the inputs as they are where those give NaN or infinity."""
     import torch
 
     generator = torch.Generator().manual_seed(len(inputs))
