@@ -39,7 +39,7 @@ def build(options: Mapping[str, Any]) -> Request:
         model=str(values["model"]),
         target=str(values.get("target", "local")),
         data=_data(values),
-        budget=_budget(values),
+        budget=budget(values),
         input_shapes=quantities.parse_shapes([str(text) for text in values.get("input", [])]),
         recipes=tuple(_words(values.get("recipes"))),
         threads=quantities.parse_counts(str(values["threads"]), "--threads") if "threads" in values else (),
@@ -93,7 +93,12 @@ def _scale(text: str) -> float:
     return float(match.group(1)) / float(match.group(2) or 1)
 
 
-def _budget(values: Mapping[str, Any]) -> Budget:
+def budget(values: Mapping[str, Any]) -> Budget:
+    """The limits and the objective among the options.
+
+    Raises:
+        UsageError: A limit or an objective that cannot be used.
+    """
     objective = values.get("minimise", "latency")
     if objective not in _OBJECTIVES:
         raise UsageError(f"--minimise {objective!r} is not known.", remedy=f"Use one of {', '.join(_OBJECTIVES)}.")

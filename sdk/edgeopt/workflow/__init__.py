@@ -1,0 +1,1 @@
+"""The verbs of edgeopt, wired from the parts below; no algorithm lives here."""

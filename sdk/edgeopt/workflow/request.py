@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
@@ -13,6 +14,8 @@ from edgeopt.errors import UsageError
 
 EFFORTS = ("quick", "standard", "full")
 _APP = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+_DEFAULT_BUDGET = Budget()
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,38 @@ class Request:
     def key(self) -> str:
         """Digest of everything that decides what the run does: the same command resumes the same run."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+    def command_line(self) -> str:
+        """The command that does the same again."""
+        words = ["edgeopt", "deploy", self.model, "--target", self.target]
+        data, budget = self.data, self.budget
+        drop = None if budget.max_drop == _DEFAULT_BUDGET.max_drop else budget.max_drop
+        options: dict[str, object] = {
+            "--data": data.source,
+            "--metric": data.metric,
+            "--layout": data.layout,
+            "--scale": data.scale,
+            "--max-drop": "none" if budget.max_drop is None else drop,
+            "--max-latency": budget.max_latency,
+            "--max-memory": f"{budget.max_memory_bytes}B" if budget.max_memory_bytes else None,
+            "--max-size": f"{budget.max_size_bytes}B" if budget.max_size_bytes else None,
+            "--minimise": budget.objective if budget.objective != _DEFAULT_BUDGET.objective else None,
+            "--app": self.app,
+            "--profile": self.profile,
+            "--recipes": ",".join(self.recipes) or None,
+            "--threads": ",".join(map(str, self.threads)) or None,
+            "--effort": self.effort if self.effort != "standard" else None,
+            "--launches": self.launches if self.launches != 3 else None,
+            "--seed": self.seed or None,
+            "--calibration": data.calibration_samples if data.calibration_samples != 128 else None,
+            "--evaluation": data.evaluation_samples if data.evaluation_samples != 1000 else None,
+        }
+        for option, value in options.items():
+            words += [option, str(value)] if value is not None else []
+        for name, shape in self.input_shapes.items():
+            words += ["--input", f"{name}={','.join(map(str, shape))}"]
+        flags = {"--overlap": data.overlap, "--random-data": data.random, "--no-activate": not self.activate}
+        return shlex.join(words + [flag for flag, given in flags.items() if given])
 
 
 def app_name(model_name: str) -> str:

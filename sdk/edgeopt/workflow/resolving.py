@@ -61,7 +61,7 @@ def profile_for(aim: Aim, facts: DeviceFacts, target: str) -> Profile:
     wanted = aim.profile
     if wanted is not None and facts.machine not in wanted.machine:
         raise UnknownDeviceError(
-            f"profile {wanted.name!r} is for {' or '.join(wanted.machine)}, and {aim.device.name!r} is {facts.machine}.",
+            f"profile {wanted.name!r} is for {' or '.join(wanted.machine)}; {aim.device.name!r} is {facts.machine}.",
             remedy=f"Add a board of that kind with: edgeopt device add NAME user@host; this one fits {matched.name!r}.",
         )
     if aim.device == LOCAL and target not in ("local", matched.name, matched.target) and wanted is None:

@@ -1,0 +1,58 @@
+"""`edgeopt bench`: measure a file on a device, nothing else."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edgeopt.cli import options, output
+
+
+def bench(
+    model: Annotated[str, typer.Argument(help="model.onnx, file.py:function or program.pt2.")],
+    target: options.Target = "local",
+    threads: Annotated[
+        str | None, typer.Option("--threads", help="Thread counts: 1,2,4.  [default: profile's]")
+    ] = None,
+    plan: Annotated[
+        str, typer.Option("--plan", help="quick, standard, full, sustained (10 min) or paced.")
+    ] = "standard",
+    fps: Annotated[float | None, typer.Option("--fps", help="Arrival rate for --plan paced.")] = None,
+    data: options.Data = None,
+    inputs: options.Inputs = None,
+    profile: options.Profile = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure latency, memory and correctness of one model on a device."""
+    from edgeopt.cli import quantities
+    from edgeopt.report.terminal import Progress, print_measurement
+    from edgeopt.workflow.benching import bench as measure
+    from edgeopt.workflow.benching import plan_named
+    from edgeopt.workflow.request import DataRequest, Request
+    from edgeopt.workflow.workspace import Workspace
+
+    request = Request(
+        model=model,
+        target=target or "local",
+        data=DataRequest(source=data),
+        input_shapes=quantities.parse_shapes(inputs or []),
+        threads=quantities.parse_counts(threads, "--threads") if threads else (),
+        profile=profile,
+    )
+    chosen = plan_named(plan, fps)
+    with Workspace.open() as workspace, Progress(quiet=quiet or as_json) as progress:
+        measurements = measure(request, chosen, workspace, listener=progress)
+    if as_json:
+        from edgeopt import documents
+
+        output.print_json({"measurements": [documents.plain(measurement) for measurement in measurements]})
+    else:
+        console = output.console()
+        for measurement in measurements:
+            print_measurement(measurement, console)
+    if not all(measurement.ok for measurement in measurements):
+        from edgeopt.errors import EXIT_DEVICE
+
+        raise typer.Exit(EXIT_DEVICE)

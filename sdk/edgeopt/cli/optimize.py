@@ -1,0 +1,59 @@
+"""`edgeopt optimize`: make the variants, measure nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeopt.cli import options, output
+
+
+def optimize(
+    model: Annotated[str, typer.Argument(help="model.onnx, file.py:function, package.module:function or program.pt2.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder for the variants.")] = "variants",
+    target: options.Target = "local",
+    data: options.Data = None,
+    max_drop: Annotated[str, typer.Option("--max-drop", help="Largest loss of the metric on the host.")] = "1%",
+    inputs: options.Inputs = None,
+    profile: options.Profile = None,
+    recipes: Annotated[str | None, typer.Option("--recipes", help="Only these recipes, separated by commas.")] = None,
+    random_data: Annotated[bool, typer.Option("--random-data", help="Calibrate on random inputs.")] = False,
+    seed: options.Seed = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make every variant that the target's profile knows, checked for parity, into a folder."""
+    from edgeopt.cli import request_options
+    from edgeopt.report.terminal import Progress
+    from edgeopt.workflow.optimizing import optimize_into
+    from edgeopt.workflow.workspace import Workspace
+
+    request = request_options.build(
+        {
+            "model": model,
+            "target": target,
+            "data": data,
+            "max-drop": max_drop,
+            "input": inputs,
+            "profile": profile,
+            "recipes": recipes,
+            "random-data": random_data or None,
+            "seed": seed,
+        }
+    )
+    with Workspace.open() as workspace, Progress(quiet=quiet or as_json) as progress:
+        made = optimize_into(Path(out), request, workspace, listener=progress)
+    if as_json:
+        from edgeopt import documents
+
+        variants = [documents.plain(variant) for variant in made.variants]
+        output.print_json({"variants": variants, "rejections": [documents.plain(r) for r in made.rejections]})
+        return
+    console = output.console()
+    for variant in made.variants:
+        path = output.display_path(Path(out).absolute() / f"{variant.name}.onnx")
+        console.print(f"{path}  {variant.artifact.size_bytes / 1e6:.2f} MB", soft_wrap=True)
+    for rejection in made.rejections:
+        console.print(f"not made: {rejection.name}: {rejection.reason}", soft_wrap=True)

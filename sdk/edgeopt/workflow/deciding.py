@@ -1,0 +1,40 @@
+"""Finds a run of the ledger, and decides again from what it measured."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from edgeopt.core.budget import Budget
+from edgeopt.core.run import RunRecord
+from edgeopt.errors import StoreError
+from edgeopt.selection.select import select
+from edgeopt.workflow.workspace import Workspace
+
+
+def find_run(name: str, workspace: Workspace) -> RunRecord:
+    """The record of a run; ``last`` is the newest one that has any.
+
+    Raises:
+        StoreError: There is no such run.
+    """
+    if name != "last":
+        return workspace.ledger.run(name)
+    for summary in workspace.ledger.runs():
+        if summary.model:
+            return workspace.ledger.run(summary.run_id)
+    raise StoreError("there is no run yet.", remedy="Start one: edgeopt deploy model.onnx --target local.")
+
+
+def reselect(name: str, budget: Budget, workspace: Workspace) -> RunRecord:
+    """The same measurements judged under another budget; the ledger keeps the run as it was.
+
+    Raises:
+        StoreError: There is no such run, or it measured nothing.
+    """
+    record = find_run(name, workspace)
+    if record.selection is None:
+        raise StoreError(f"run {record.run_id} measured nothing.", remedy="Run it again: " + record.command)
+    candidates = [assessment.candidate for assessment in record.selection.assessments]
+    selection = select(candidates, budget, noise=record.selection.noise)
+    state = "done" if selection.winner else "infeasible"
+    return dataclasses.replace(record, selection=selection, state=state, deployment=None)

@@ -1,0 +1,220 @@
+"""The main job: compress, push, measure on the device, choose, activate; every step kept as it is done."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from edgeopt import documents
+from edgeopt.core.device import DeviceFacts
+from edgeopt.core.profile import Profile
+from edgeopt.core.run import RunRecord
+from edgeopt.core.selection import Assessment, Selection
+from edgeopt.errors import EdgeoptError, RunnerError
+from edgeopt.remote.client import Connection, connect
+from edgeopt.report.html import render_report
+from edgeopt.selection.select import select
+from edgeopt.store.keys import exact_key
+from edgeopt.workflow.activating import activate
+from edgeopt.workflow.benching import thread_settings
+from edgeopt.workflow.listener import Listener, Silence
+from edgeopt.workflow.measuring import Bench
+from edgeopt.workflow.optimizing import make_variants
+from edgeopt.workflow.preparing import Prepared, prepare
+from edgeopt.workflow.request import Request, app_name
+from edgeopt.workflow.resolving import Aim, profile_for, resolve_target
+from edgeopt.workflow.tuning import measure_all
+from edgeopt.workflow.workspace import Workspace
+from edgeopt_targets import registry
+
+Clock = Callable[[], float]
+_TOOLS = ("edgeopt", "onnx", "onnxruntime", "onnxslim", "numpy", "torch", "paramiko")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What every step of one run needs."""
+
+    request: Request
+    workspace: Workspace
+    listener: Listener
+    now: Clock
+    profile: Profile
+    prepared: Prepared
+
+    def save(self, record: RunRecord, **changes: Any) -> RunRecord:
+        """Keep the record with its changes in the ledger."""
+        changed = dataclasses.replace(record, **changes)
+        self.workspace.ledger.save_run(changed)
+        return changed
+
+
+def deploy(
+    request: Request,
+    workspace: Workspace,
+    *,
+    listener: Listener | None = None,
+    now: Clock = time.time,
+) -> RunRecord:
+    """Run the main job, or go on with it where an earlier call of the same request was cut off.
+
+    Args:
+        request: What to do.
+        workspace: Where everything is kept.
+        listener: Hears of progress.
+        now: Seconds since the epoch.
+
+    Returns:
+        The record; its state is ``done``, or ``infeasible`` when no variant meets the budget.
+
+    Raises:
+        EdgeoptError: The model, the samples or the device cannot be used. What was done stays in the ledger.
+    """
+    request.check()
+    said = listener or Silence()
+    aim = resolve_target(request.target, workspace.inventory, request.profile)
+    said.stage("Looking at the device", 0)
+    with connect(aim.device) as connection:
+        facts = connection.probe()
+    profile = profile_for(aim, facts, request.target)
+    _require_runtime(facts, profile, aim)
+    said.advance(f"{facts.model or aim.device.name}, profile {profile.name}")
+    run = _Run(request, workspace, said, now, profile, prepare(request, workspace, said))
+    record = _begin(run, aim, facts)
+    try:
+        return _finish(run, record)
+    except EdgeoptError:
+        run.save(record, state="failed", finished_at=now())
+        raise
+
+
+def _require_runtime(facts: DeviceFacts, profile: Profile, aim: Aim) -> None:
+    if any(facts.runtime(name) for name in profile.runtimes):
+        return
+    name = aim.device.name
+    remedy = f"Install it there: edgeopt device provision {name}."
+    if aim.device.transport == "local":
+        remedy = f"Install it here: pip install {profile.runtimes[0]}."
+    raise RunnerError(
+        f"{name} has none of the runtimes that profile {profile.name!r} uses ({', '.join(profile.runtimes)}).",
+        remedy=remedy,
+        status="runtime_missing",
+    )
+
+
+def _begin(run: _Run, aim: Aim, facts: DeviceFacts) -> RunRecord:
+    """Take up an unfinished run of the same request, or start a new one."""
+    ledger, model, data = run.workspace.ledger, run.prepared.model, run.prepared.summary
+    key = exact_key("run", [run.request.key(), model.artifact.digest, data.digest, facts.fingerprint])
+    unfinished = None if run.request.fresh else ledger.find_resumable(key)
+    if unfinished is not None:
+        run.listener.note(f"Going on with run {unfinished.run_id}, which was cut off.")
+    started_at = unfinished.started_at if unfinished else run.now()
+    moment = time.strftime("%m%d-%H%M", time.localtime(started_at))
+    record = RunRecord(
+        run_id=unfinished.run_id if unfinished else f"{moment}-{secrets.token_hex(2)}",
+        command=run.request.command_line(),
+        state="running",
+        started_at=started_at,
+        finished_at=0.0,
+        model=model,
+        device=aim.device,
+        facts=facts,
+        profile_name=run.profile.name,
+        data=data,
+        versions=_versions(),
+    )
+    ledger.start_run(record.run_id, key, record.command, started_at=started_at)
+    return run.save(record)
+
+
+def _finish(run: _Run, record: RunRecord) -> RunRecord:
+    """Variants, measurements, decision, activation; the record is saved after each."""
+    made = make_variants(run.request, run.prepared, record.facts, run.profile, run.workspace, run.listener)
+    record = run.save(record, variants=made.variants, rejections=made.rejections, notes=made.notes)
+    with connect(record.device) as connection, connection.lease(f"run {record.run_id}"):
+        bench = _bench(run, record, connection)
+        record = _decide(run, record, bench)
+        record = _activate(run, record, bench)
+    state = "done" if record.selection and record.selection.winner else "infeasible"
+    record = run.save(record, state=state, finished_at=run.now())
+    page = run.workspace.run_folder(record.run_id) / "report.html"
+    documents.write_atomically(page, render_report(record).encode())
+    return record
+
+
+def _decide(run: _Run, record: RunRecord, bench: Bench) -> RunRecord:
+    """Measure all variants and choose."""
+    request = run.request
+    settings = thread_settings(registry.target(run.profile.target).settings(run.profile, record.facts), request.threads)
+    candidates, noise = measure_all(bench, record.variants, settings, effort=request.effort, launches=request.launches)
+    selection = select(candidates, request.budget, noise=noise, seed=request.seed)
+    _keep_best(record, selection, run.workspace)
+    return run.save(record, selection=selection, notes=record.notes + _reuse_note(bench))
+
+
+def _activate(run: _Run, record: RunRecord, bench: Bench) -> RunRecord:
+    """Make the winner active, where there is one and the user wants it."""
+    selection = record.selection
+    if selection is None or selection.winner is None or not run.request.activate:
+        return record
+    run.listener.stage("Activating", 0)
+    app = run.request.app or app_name(record.model.name)
+    deployment = activate(bench, selection.assessment(selection.winner), app)
+    run.workspace.ledger.remember_deployment(record.run_id, deployment)
+    run.listener.advance(f"{app}, release {deployment.release}")
+    return run.save(record, deployment=deployment)
+
+
+def _bench(run: _Run, record: RunRecord, connection: Connection) -> Bench:
+    return Bench(
+        workspace=run.workspace,
+        connection=connection,
+        facts=record.facts,
+        profile=run.profile,
+        prepared=run.prepared,
+        budget=run.request.budget,
+        run_id=record.run_id,
+        fresh=run.request.fresh,
+        listener=run.listener,
+    )
+
+
+def _reuse_note(bench: Bench) -> tuple[str, ...]:
+    if not bench.reused:
+        return ()
+    count = len(bench.reused)
+    return (f"{count} measurements came from the ledger (same files, device and settings); --fresh repeats them.",)
+
+
+def _keep_best(record: RunRecord, selection: Selection, workspace: Workspace) -> None:
+    """The best so far as a plain file, whatever happens next."""
+    if selection.best_so_far is None:
+        return
+    best: Assessment = selection.assessment(selection.best_so_far)
+    folder = workspace.run_folder(record.run_id)
+    artifact = best.candidate.variant.artifact
+    documents.write_atomically(folder / "best.onnx", workspace.artifacts.path(artifact).read_bytes())
+    about = {
+        "variant": documents.plain(best.candidate.variant),
+        "settings": documents.plain(best.candidate.settings),
+        "meets_budget": best.feasible,
+        "reason": best.reason,
+    }
+    documents.write_atomically(folder / "best.json", json.dumps(about, indent=2).encode())
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _TOOLS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,149 @@
+"""Measures variants on one device through the ledger: what is known on an exact key is not measured again."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgeopt.core.budget import Budget
+from edgeopt.core.device import DeviceFacts
+from edgeopt.core.measurement import Measurement
+from edgeopt.core.model import Artifact
+from edgeopt.core.plan import Plan
+from edgeopt.core.profile import Profile, Settings
+from edgeopt.core.variant import Variant
+from edgeopt.errors import RunnerError
+from edgeopt.remote import jobs
+from edgeopt.remote.client import Connection
+from edgeopt.store.keys import Conditions, measurement_key
+from edgeopt.workflow.listener import Listener
+from edgeopt.workflow.preparing import Prepared
+from edgeopt.workflow.user_metric import accuracy_from_outputs
+from edgeopt.workflow.workspace import Workspace
+
+_TRANSIENT = frozenset({"lost", "rebooted", "cancelled"})
+_ATTEMPTS = 3
+_COSINE_MARGIN = 0.05
+_MOST_COSINE = 0.999
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One device, connected and leased, with the samples of a run.
+
+    Attributes:
+        workspace, connection, facts, profile: Where measurements come from and go to.
+        prepared: Model and samples.
+        budget: Its memory limit becomes the worker's guard.
+        run_id: Makes job names, so that a restarted host finds the job that it started.
+        fresh: Measure again what the ledger knows.
+        listener: Hears of progress.
+        reused: Keys that the ledger answered, for the user to know.
+    """
+
+    workspace: Workspace
+    connection: Connection
+    facts: DeviceFacts
+    profile: Profile
+    prepared: Prepared
+    budget: Budget
+    run_id: str
+    fresh: bool
+    listener: Listener
+    reused: set[str] = dataclasses.field(default_factory=set)
+
+    def measure(self, variant: Variant, settings: Settings, plan: Plan, launch: int = 0) -> Measurement:
+        """One launch, from the ledger or from the device.
+
+        Raises:
+            DeviceError: The device cannot be reached or does not answer in the protocol.
+        """
+        conditions = self._conditions(variant, settings, plan)
+        key = measurement_key(conditions)
+        known = None if self.fresh else self.workspace.ledger.measurements(key).get(launch)
+        if known is not None:
+            self.reused.add(f"{key}/{launch}")
+            return known
+        measurement = self._measure_now(variant, conditions, f"{key}/{launch}")
+        if measurement.status not in _TRANSIENT:
+            self.workspace.ledger.remember_measurement(key, launch, measurement)
+        return measurement
+
+    def _measure_now(self, variant: Variant, conditions: Conditions, name: str) -> Measurement:
+        """Run the job; again, at most three times in all, where the board spoiled it or lost it."""
+        measurement = None
+        for attempt in range(_ATTEMPTS):
+            measurement = self._launch(variant, conditions, f"{self.run_id}/{name}/{attempt}")
+            if measurement.status not in _TRANSIENT and (measurement.valid or not measurement.ok):
+                break
+        assert measurement is not None
+        return measurement
+
+    def _launch(self, variant: Variant, conditions: Conditions, name: str) -> Measurement:
+        prepared = self.prepared
+        self.push(variant.artifact)
+        self.push(prepared.golden)
+        if conditions.plan.evaluate:
+            self.push(prepared.evaluation)
+        job = jobs.measure_job(
+            artifact=variant.artifact,
+            settings=conditions.settings,
+            plan=conditions.plan,
+            golden=prepared.golden.digest,
+            min_cosine=conditions.min_cosine,
+            evaluation=prepared.evaluation.digest if conditions.plan.evaluate else None,
+            metric=prepared.device_metric,
+            memory_bytes=self.budget.max_memory_bytes,
+            max_start_celsius=self.profile.max_start_celsius,
+            reason=f"run {self.run_id}",
+            job_id=hashlib.sha256(name.encode()).hexdigest()[:32],
+        )
+        result = self.connection.run_job(job)
+        return self._with_user_metric(jobs.measurement_of(result), result)
+
+    def _with_user_metric(self, measurement: Measurement, result: Mapping[str, Any]) -> Measurement:
+        """A user's metric is computed here, from the outputs that the device sent."""
+        outputs = result.get("outputs")
+        if outputs is None or not measurement.ok:
+            return measurement
+        folder = self.workspace.cache_folder("outputs")
+        path = folder / f"{outputs['sha256']}.npz"
+        self.connection.fetch(outputs["sha256"], path, limit_bytes=int(outputs["size"]))
+        accuracy = accuracy_from_outputs(path, self.prepared)
+        path.unlink()
+        return dataclasses.replace(measurement, accuracy=accuracy)
+
+    def push(self, artifact: Artifact) -> None:
+        """Send a file, unless the device has it."""
+        self.connection.push(self.workspace.artifacts.path(artifact), artifact.digest)
+
+    def _conditions(self, variant: Variant, settings: Settings, plan: Plan) -> Conditions:
+        runtime = self.facts.runtime(settings.runtime)
+        if runtime is None:
+            raise RunnerError(
+                f"{self.connection.device.name} has no {settings.runtime}.",
+                remedy=f"Install it there: edgeopt device provision {self.connection.device.name}.",
+                status="runtime_missing",
+            )
+        return Conditions(
+            variant_digest=variant.artifact.digest,
+            device_fingerprint=self.facts.fingerprint,
+            runtime_version=runtime.version,
+            runner=self.connection.runner_digest,
+            settings=settings,
+            plan=plan,
+            golden_digest=self.prepared.golden.digest,
+            min_cosine=least_cosine(variant),
+            evaluation_digest=self.prepared.evaluation.digest,
+            metric=self.prepared.device_metric,
+        )
+
+
+def least_cosine(variant: Variant) -> float:
+    """What golden outputs must reach on the device: what the same file reached here, less a margin."""
+    if variant.cosine is None:
+        return _MOST_COSINE
+    return round(min(_MOST_COSINE, max(0.0, variant.cosine - _COSINE_MARGIN)), 4)

@@ -1,0 +1,104 @@
+"""Brings a network and its samples in: ONNX file, calibration, evaluation and golden samples, all in the store."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeopt.core.model import Artifact, Model
+from edgeopt.core.run import DataSummary
+from edgeopt.graph import data as graph_data
+from edgeopt.graph import source
+from edgeopt.graph.inspect import Inspection, inspect_onnx
+from edgeopt.workflow.listener import Listener
+from edgeopt.workflow.request import DataRequest, Request
+from edgeopt.workflow.workspace import Workspace
+
+BUILT_IN_METRICS = ("top1", "fidelity")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network with everything that is needed to make and judge its variants.
+
+    Attributes:
+        model: The source network.
+        inspection: Its operators and sizes.
+        summary: Where the samples came from.
+        calibration, evaluation, golden: Sample files in the store.
+    """
+
+    model: Model
+    inspection: Inspection
+    summary: DataSummary
+    calibration: Artifact
+    evaluation: Artifact
+    golden: Artifact
+
+    @property
+    def device_metric(self) -> str:
+        """What the runner computes: a built-in metric, or the outputs for a user's function on the host."""
+        return self.summary.metric if self.summary.metric in BUILT_IN_METRICS else "outputs"
+
+
+def prepare(request: Request, workspace: Workspace, listener: Listener) -> Prepared:
+    """Load or export the network, read and split the samples, compute reference outputs.
+
+    Raises:
+        ModelError: The network cannot be read or exported.
+        DataError: The samples do not fit it.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgeopt-prepare-") as name:
+        folder = Path(name)
+        listener.stage("Reading the network", 0)
+        loaded = source.load_model(request.model, folder=folder, input_shapes=request.input_shapes)
+        listener.advance(loaded.model.name)
+        listener.stage("Reading samples", 0)
+        samples = graph_data.load_samples(
+            request.data.source,
+            loaded.path,
+            loaded.model.signature,
+            options=_options(request.data, request.seed),
+            folder=folder,
+        )
+        inspection = inspect_onnx(loaded.path)
+        store = workspace.artifacts
+        prepared = Prepared(
+            model=loaded.model,
+            inspection=inspection,
+            summary=samples.summary,
+            calibration=store.add(samples.calibration, "npz"),
+            evaluation=store.add(samples.evaluation, "npz"),
+            golden=store.add(samples.golden, "npz"),
+        )
+        store.add(loaded.path, "onnx")
+    for note in loaded.model.notes:
+        listener.note(note)
+    return prepared
+
+
+def _options(request: DataRequest, seed: int) -> graph_data.SampleOptions:
+    return graph_data.SampleOptions(
+        metric=request.metric,
+        calibration_samples=request.calibration_samples,
+        evaluation_samples=request.evaluation_samples,
+        layout=request.layout,
+        scale=request.scale,
+        overlap=request.overlap,
+        seed=seed,
+    )
+
+
+def look_at(model: str, input_shapes: dict[str, tuple[int, ...]]) -> Model:
+    """Load a network only to see what it is.
+
+    Raises:
+        ModelError: It cannot be read or exported.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="edgeopt-look-"))
+    try:
+        return source.load_model(model, folder=folder, input_shapes=input_shapes).model
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

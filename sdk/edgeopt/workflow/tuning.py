@@ -1,0 +1,144 @@
+"""The loop on the device: quick launches for all, interleaved launches for the finalists (design §6)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from edgeopt.core.measurement import Measurement
+from edgeopt.core.plan import PLANS, QUICK, Plan
+from edgeopt.core.profile import Settings
+from edgeopt.core.recipe import BASELINE
+from edgeopt.core.selection import Candidate
+from edgeopt.core.variant import Variant
+from edgeopt.selection import schedule, statistics
+from edgeopt.workflow.measuring import Bench
+
+_FALLBACK_LEVEL = "extended"
+_LEADERS = 2
+
+
+@dataclass
+class Board:
+    """Every launch so far, by candidate; the one mutable thing of a run."""
+
+    variants: dict[str, Variant] = field(default_factory=dict)
+    settings: dict[str, Settings] = field(default_factory=dict)
+    quick: dict[str, list[Measurement]] = field(default_factory=dict)
+    finals: dict[str, list[Measurement]] = field(default_factory=dict)
+
+    def add(self, variant: Variant, settings: Settings, measurement: Measurement, *, final: bool) -> str:
+        """Keep a launch and return its candidate's key."""
+        key = Candidate(variant, settings, ()).key
+        self.variants[key], self.settings[key] = variant, settings
+        (self.finals if final else self.quick).setdefault(key, []).append(measurement)
+        return key
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Each with its final launches where it has some, else its quick ones; accuracy carried over by file."""
+        return tuple(self._candidate(key) for key in self.variants)
+
+    def _candidate(self, key: str) -> Candidate:
+        launches = self.finals.get(key) or self.quick[key]
+        if not any(launch.accuracy for launch in launches):
+            launches = self._with_accuracy(key, launches)
+        return Candidate(self.variants[key], self.settings[key], tuple(launches))
+
+    def _with_accuracy(self, key: str, launches: list[Measurement]) -> list[Measurement]:
+        """The device's accuracy for the same file under another setting: threads do not change what is computed."""
+        name = self.variants[key].name
+        siblings = (other for other, variant in self.variants.items() if variant.name == name)
+        for sibling in (key, *siblings):
+            for launch in (*self.finals.get(sibling, ()), *self.quick.get(sibling, ())):
+                if launch.accuracy is not None:
+                    return [dataclasses.replace(launches[0], accuracy=launch.accuracy), *launches[1:]]
+        return launches
+
+
+def measure_all(
+    bench: Bench, variants: Sequence[Variant], settings: Sequence[Settings], *, effort: str, launches: int
+) -> tuple[tuple[Candidate, ...], float]:
+    """Measure every variant quickly and the finalists well.
+
+    Args:
+        bench: The device.
+        variants: The original first.
+        settings: What to try each with.
+        effort: Name of the plan of the finals.
+        launches: Process launches of each finalist.
+
+    Returns:
+        The candidates with their launches, and the device's relative noise.
+    """
+    board = Board()
+    bench.listener.stage("Measuring", len(variants) * len(settings))
+    for variant in variants:
+        _quick_round(bench, board, variant, settings)
+    noise = _noise(bench, board)
+    leaders = schedule.finalists(board.candidates(), bench.budget, noise=noise, limit=_LEADERS)
+    _try_levels(bench, board, leaders)
+    _finals(bench, board, noise, PLANS[effort], launches)
+    return board.candidates(), noise
+
+
+def _quick_round(bench: Bench, board: Board, variant: Variant, settings: Sequence[Settings]) -> None:
+    """One launch for each setting; the evaluation set runs until one launch has been through it."""
+    evaluated = False
+    for chosen in settings:
+        plan = QUICK.without_evaluation() if evaluated else QUICK
+        measurement = bench.measure(variant, chosen, plan)
+        key = board.add(variant, chosen, measurement, final=False)
+        bench.listener.advance(_line(key, measurement))
+        evaluated = evaluated or measurement.accuracy is not None
+        if not measurement.ok and chosen.graph_optimisation == "all":
+            gentler = dataclasses.replace(chosen, graph_optimisation=_FALLBACK_LEVEL)
+            board.add(variant, gentler, bench.measure(variant, gentler, plan), final=False)
+
+
+def _line(key: str, measurement: Measurement) -> str:
+    if measurement.latency is None or not measurement.ok:
+        reason = measurement.detail or (measurement.correctness.reason if measurement.correctness else "")
+        return f"{key}: {measurement.status} {reason}".rstrip()
+    return f"{key}: {measurement.latency.median_ns / 1e6:.3f} ms"
+
+
+def _noise(bench: Bench, board: Board) -> float:
+    """The device's A/A noise, learned once from launches of the original alone."""
+    known = bench.workspace.ledger.device_noise(bench.facts.fingerprint)
+    if known is not None:
+        return known
+    originals = [c for c in board.candidates() if c.variant.name == BASELINE.name and c.measurements[0].ok]
+    if not originals:
+        return 0.0
+    best = min(originals, key=lambda c: c.measurements[0].latency.median_ns if c.measurements[0].latency else 0)
+    plan = QUICK.without_evaluation()
+    bench.listener.stage("Learning the device's noise", 0)
+    launches = [*best.measurements, *(bench.measure(best.variant, best.settings, plan, n) for n in (1, 2))]
+    noise = statistics.aa_noise(launches)
+    bench.workspace.ledger.remember_device_noise(bench.facts.fingerprint, noise)
+    return noise
+
+
+def _try_levels(bench: Bench, board: Board, leaders: Sequence[str]) -> None:
+    """Other graph-optimisation levels, only for those that lead."""
+    others = [level for level in bench.profile.graph_optimisation if level != "all"]
+    for key in leaders:
+        for level in others:
+            settings = dataclasses.replace(board.settings[key], graph_optimisation=level)
+            variant = board.variants[key]
+            if Candidate(variant, settings, ()).key not in board.variants:
+                board.add(variant, settings, bench.measure(variant, settings, QUICK.without_evaluation()), final=False)
+
+
+def _finals(bench: Bench, board: Board, noise: float, plan: Plan, launches: int) -> None:
+    """Interleaved launches, each in a fresh process; the first of each runs the evaluation set too."""
+    keys = schedule.finalists(board.candidates(), bench.budget, noise=noise)
+    order = schedule.interleave(keys, launches)
+    bench.listener.stage("Finals, interleaved", len(order))
+    for key in order:
+        launch = len(board.finals.get(key, ()))
+        chosen = plan if launch == 0 else plan.without_evaluation()
+        measurement = bench.measure(board.variants[key], board.settings[key], chosen, launch)
+        board.add(board.variants[key], board.settings[key], measurement, final=True)
+        bench.listener.advance(_line(key, measurement))
