@@ -1,1 +1,1 @@
-"""One algorithm a file: each turns an ONNX file into another one."""
+"""The passes: what is done to a network, one algorithm a file, found by entry-point name (`edgeopt.passes`)."""

@@ -1,0 +1,95 @@
+"""What a pass is: the slot that built-in and third-party passes fill alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+EXACT = 0.9999
+"""`min_cosine` of a pass that only rearranges the computation."""
+
+VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
+"""x86 flags whose 8-bit dot product accumulates in 32 bits; without one, pairs of products saturate in 16."""
+
+
+@dataclass(frozen=True)
+class PassContext:
+    """What a pass may know besides the file it changes.
+
+    Attributes:
+        calibration: Sample file (`edgeopt_runner.protocol.samples`) with typical inputs, or ``None``.
+        machine: ``uname -m`` of the device that the file is meant for.
+        isa: Its ISA flags.
+        seed: Seed of every random choice.
+        keep_float: Names of nodes that must not be quantised.
+        work: Existing folder for intermediate files.
+        cache: Folder where facts about model and data (ranges of tensors) are kept between runs, or ``None``.
+    """
+
+    work: Path
+    calibration: Path | None = None
+    machine: str = "x86_64"
+    isa: tuple[str, ...] = ()
+    seed: int = 0
+    keep_float: tuple[str, ...] = ()
+    cache: Path | None = None
+
+    @property
+    def saturates(self) -> bool:
+        """Whether U8xS8 products can saturate on the device: x86 without VNNI.
+
+        Intel: Introduction to Intel Deep Learning Boost on Second Generation Xeon, 2019 (`vpmaddubsw` adds two 16-bit
+        products with saturation, `vpdpbusd` does not).
+        """
+        return self.machine in ("x86_64", "AMD64", "i686") and not VNNI.intersection(self.isa)
+
+
+@dataclass(frozen=True)
+class PassReport:
+    """What a pass has to say about its result.
+
+    Attributes:
+        notes: Sentences for the user (fall-backs, parts left out).
+        kept_float: Names of nodes that stayed in float although the pass could have changed them.
+    """
+
+    notes: tuple[str, ...] = ()
+    kept_float: tuple[str, ...] = field(default=())
+
+
+class Pass(Protocol):
+    """One step of a recipe: reads an ONNX file, writes another.
+
+    The class is the entry point; it is built with an instance of its `options_class`. `apply` runs in a child
+    process with a deadline. Same input, options, context and library versions must give the same bytes.
+
+    Attributes:
+        name: Entry-point name.
+        options_class: Frozen dataclass with a default for every field.
+        min_cosine: Smallest cosine similarity to the source model's outputs at which the result counts as right:
+            `EXACT`, or a floor under which a lossy result is broken rather than lossy.
+        needs_calibration: Whether it cannot work without `PassContext.calibration`.
+        operators: Operators of which it needs at least one; empty: any network will do.
+        yields: Operators or element types of weights (ONNX names) of which the result must have at least one: proof
+            that the pass did something. Empty: nothing is asked.
+        optional: Whether a failure means "go on with the input" instead of "drop the variant".
+    """
+
+    name: ClassVar[str]
+    options_class: ClassVar[type[Any]]
+    min_cosine: ClassVar[float]
+    needs_calibration: ClassVar[bool]
+    operators: ClassVar[frozenset[str]]
+    yields: ClassVar[frozenset[str]]
+    optional: ClassVar[bool]
+
+    def __init__(self, options: Any) -> None: ...
+
+    def apply(self, source: Path, destination: Path, context: PassContext) -> PassReport:
+        """Write the changed network to `destination`.
+
+        Raises:
+            PassError: The network or the context does not allow it; one sentence that a user understands.
+        """
+        ...

@@ -1,0 +1,77 @@
+"""Dynamic int8: weights in 8 bits, activations quantised while the network runs; for matrix products and LSTM only.
+
+Source: Krishnamoorthi: Quantizing deep convolutional networks for efficient inference, 2018, §2.1 and §3.1; done by ONNX
+Runtime's `quantize_dynamic` (DynamicQuantizeLinear and MatMulInteger, ONNX opset 11). Convolutions are left alone:
+ConvInteger is 3-8 times slower than float on x86 and missing in older runtimes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._graph import demand_nodes, demand_weight_share
+from edgeopt.passes.quantise_static import prepare
+
+LAYERS = frozenset({"MatMul", "Gemm", "LSTM"})
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `quantise_dynamic`.
+
+    Attributes:
+        per_channel: One scale for each column of a weight.
+        reduce_range: Weights in 7 bits; ``auto``: where the device is x86 without VNNI.
+        min_share: Least share of the weights that must be in such layers, 0 to 1.
+    """
+
+    per_channel: bool = True
+    reduce_range: bool | Literal["auto"] = "auto"
+    min_share: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_share <= 1:
+            raise ValueError(f"min_share is {self.min_share}, must be between 0 and 1")
+
+
+class QuantiseDynamic:
+    """ONNX Runtime's dynamic quantisation of MatMul, Gemm and LSTM."""
+
+    name: ClassVar[str] = "quantise_dynamic"
+    options_class: ClassVar[type[Options]] = Options
+    min_cosine: ClassVar[float] = 0.5
+    needs_calibration: ClassVar[bool] = False
+    operators: ClassVar[frozenset[str]] = LAYERS
+    yields: ClassVar[frozenset[str]] = frozenset({"INT8"})
+    optional: ClassVar[bool] = False
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def apply(self, source: Path, destination: Path, context: PassContext) -> PassReport:
+        """Write the quantised network.
+
+        Raises:
+            PassError: Too few of the weights are in such layers, or an unknown node in `keep_float`.
+        """
+        import onnx
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        prepared, notes = prepare(source, context.work)
+        model = onnx.load(prepared)
+        share = demand_weight_share(model, LAYERS, self.options.min_share)
+        demand_nodes(model, context.keep_float)
+        reduce = self.options.reduce_range
+        quantize_dynamic(
+            prepared,
+            destination,
+            op_types_to_quantize=["MatMul", "LSTM"],  # Gemm is rewritten as MatMul and Add before
+            per_channel=self.options.per_channel,
+            reduce_range=context.saturates if reduce == "auto" else reduce,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=list(context.keep_float),
+        )
+        return PassReport(notes=(*notes, f"dynamic int8 covers {share}"), kept_float=context.keep_float)

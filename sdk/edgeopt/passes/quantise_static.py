@@ -1,0 +1,214 @@
+"""Static int8: weights and activations, ranges of the activations from calibration, QDQ form.
+
+Source: Jacob, Kligys, Chen, Zhu, Tang, Howard, Adam, Kalenichenko: Quantization and Training of Neural Networks for
+Efficient Integer-Arithmetic-Only Inference, 2018, equation 1 (r = S(q - Z)); per-channel weights as in Krishnamoorthi:
+Quantizing deep convolutional networks for efficient inference, 2018, §3.1.2. Q/DQ nodes are placed by ONNX Runtime's
+`QDQQuantizer`; the ranges are ours (`calibrators`). QDQ rather than QOperator: every runtime reads it, and it is as fast.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from edgeopt.errors import PassError
+from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._graph import demand_nodes
+from edgeopt.passes._ranges import spreads
+from edgeopt.passes.calibrators import Method, Spread, cut
+
+OPERATORS = (
+    "Add",
+    "AveragePool",
+    "Clip",
+    "Concat",
+    "Conv",
+    "ConvTranspose",
+    "Flatten",
+    "Gemm",
+    "GlobalAveragePool",
+    "LeakyRelu",
+    "MatMul",
+    "MaxPool",
+    "Mul",
+    "Pad",
+    "Relu",
+    "Reshape",
+    "Resize",
+    "Sigmoid",
+    "Split",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+)
+"""What is quantised. Not softmax, not normalisation: their inputs span too many orders of magnitude for 8 bits."""
+
+LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+"""Operators with weights: what accuracy is lost in, and what may be kept in float."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `quantise_static`.
+
+    Attributes:
+        calibrator: How the range of an activation is cut (`calibrators.cut`).
+        activations: Element type of activations. x86: always ``uint8`` (its 8-bit product is unsigned × signed).
+        weights: Element type of weights.
+        per_channel: One scale for each output channel of a weight instead of one for all.
+        reduce_range: Weights in 7 bits, so that pairs of products cannot saturate in 16 bits; ``auto``: exactly where
+            the device is x86 without VNNI and weights are int8.
+        percentile: Share kept by the ``percentile`` calibrator, in per cent.
+        samples: Largest number of calibration samples.
+        operators: What is quantised.
+    """
+
+    calibrator: Method = "minmax"
+    activations: Literal["uint8", "int8"] = "uint8"
+    weights: Literal["uint8", "int8"] = "int8"
+    per_channel: bool = True
+    reduce_range: bool | Literal["auto"] = "auto"
+    percentile: float = 99.99
+    samples: int = 128
+    operators: tuple[str, ...] = OPERATORS
+
+    def __post_init__(self) -> None:
+        if not 50 < self.percentile <= 100:
+            raise ValueError(f"percentile is {self.percentile}, must be above 50 and at most 100")
+        if self.samples < 1:
+            raise ValueError(f"samples is {self.samples}, must be at least 1")
+        if self.activations == "int8" and self.weights == "uint8":
+            raise ValueError("int8 activations with uint8 weights exist in no runtime")
+
+
+class QuantiseStatic:
+    """Static quantisation to 8 bits in QDQ form."""
+
+    name: ClassVar[str] = "quantise_static"
+    options_class: ClassVar[type[Options]] = Options
+    min_cosine: ClassVar[float] = 0.5
+    needs_calibration: ClassVar[bool] = True
+    operators: ClassVar[frozenset[str]] = LAYERS
+    yields: ClassVar[frozenset[str]] = frozenset({"INT8", "UINT8"})
+    optional: ClassVar[bool] = False
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def apply(self, source: Path, destination: Path, context: PassContext) -> PassReport:
+        """Write the quantised network.
+
+        Raises:
+            PassError: No calibration samples, activations that are not finite, or an unknown node in `keep_float`.
+        """
+        import onnx
+
+        prepared, notes = prepare(source, context.work)
+        ranges = self.ranges(prepared, context)
+        quantised = self.quantise(onnx.load(prepared), ranges, context, keep_float=context.keep_float)
+        onnx.save(quantised, destination)
+        return PassReport(notes=notes, kept_float=context.keep_float)
+
+    def ranges(self, prepared: Path, context: PassContext) -> dict[str, tuple[float, float]]:
+        """Intervals by tensor name, from the calibration samples.
+
+        Raises:
+            PassError: No calibration samples, or activations that are not finite.
+        """
+        import onnx
+
+        if context.calibration is None:
+            raise PassError("static quantisation needs calibration samples.", remedy="Give --data.")
+        model = onnx.load(prepared, load_external_data=False)
+        found: dict[str, Spread] = spreads(
+            prepared,
+            _activations(model, self.options.operators),
+            context.calibration,
+            limit=self.options.samples,
+            histograms=self.options.calibrator != "minmax",
+            cache=context.cache,
+        )
+        method, percentile = self.options.calibrator, self.options.percentile
+        return {name: cut(spread, method, percentile=percentile) for name, spread in found.items()}
+
+    def quantise(
+        self,
+        model: Any,
+        ranges: dict[str, tuple[float, float]],
+        context: PassContext,
+        *,
+        keep_float: tuple[str, ...] = (),
+        only: tuple[str, ...] = (),
+    ) -> Any:
+        """Quantise a prepared model in memory; `only` names the nodes to quantise (empty: all).
+
+        Raises:
+            PassError: An unknown node in `keep_float`.
+        """
+        import numpy as np
+        from onnxruntime.quantization import QuantType
+        from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+        demand_nodes(model, keep_float)
+        types = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
+        reduce = self.options.reduce_range
+        if reduce == "auto":
+            reduce = context.saturates and self.options.weights == "int8"
+        intervals = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
+        quantizer = QDQQuantizer(
+            model,
+            self.options.per_channel,
+            reduce,
+            types[self.options.weights],
+            types[self.options.activations],
+            TensorsData(CalibrationMethod.MinMax, intervals),
+            list(only),
+            list(keep_float),
+            list(self.options.operators),
+            {"ActivationSymmetric": self.options.activations == "int8"},
+        )
+        quantizer.quantize_model()
+        return quantizer.model.model
+
+
+def prepare(source: Path, work: Path) -> tuple[Path, tuple[str, ...]]:
+    """Fold batch normalisation, infer shapes and name the nodes, as quantisation wants it; same input, same names.
+
+    Returns:
+        The prepared file inside `work`, and notes.
+    """
+    import onnx
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    prepared = work / "prepared.onnx"
+    notes: tuple[str, ...] = ()
+    try:
+        quant_pre_process(str(source), str(prepared))
+    except Exception as error:
+        notes = (f"symbolic shape inference failed ({str(error)[:80]}), went on without",)
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+    model = onnx.load(prepared)
+    taken = {node.name for node in model.graph.node}
+    for index, node in enumerate(model.graph.node):
+        if not node.name:
+            node.name = next(name for name in _names(node.op_type, index) if name not in taken)
+            taken.add(node.name)
+    onnx.save(model, prepared)
+    return prepared, notes
+
+
+def _names(operator: str, index: int) -> Any:
+    """Candidates for the name of a node without one."""
+    yield f"{operator}_{index}"
+    yield from (f"{operator}_{index}_{count}" for count in range(1, 1000))
+
+
+def _activations(model: Any, operators: tuple[str, ...]) -> list[str]:
+    """Names of the tensors that nodes of `operators` read and write, constants left out."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    names = {
+        name for node in model.graph.node if node.op_type in operators for name in (*node.input, *node.output) if name
+    }
+    return sorted(names - constants)

@@ -1,0 +1,80 @@
+"""Weight-only 8 or 4 bits in blocks: a smaller file and less memory traffic, arithmetic still in float.
+
+Source: block-wise round-to-nearest as in Dettmers, Lewis, Shleifer, Zettlemoyer: 8-bit Optimizers via Block-wise
+Quantization, 2022, §2.1; the operator is ONNX Runtime's MatMulNBits (com.microsoft), so only MatMul can be had.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._graph import demand_nodes, demand_weight_share
+from edgeopt.passes.quantise_static import prepare
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `quantise_weights`.
+
+    Attributes:
+        bits: Bits a weight.
+        block_size: Weights that share a scale; a power of two, at least 16.
+        symmetric: Without a zero point.
+        min_share: Least share of the weights that must be in MatMul or Gemm layers, 0 to 1.
+    """
+
+    bits: Literal[4, 8] = 8
+    block_size: int = 32
+    symmetric: bool = True
+    min_share: float = 0.25
+
+    def __post_init__(self) -> None:
+        if self.block_size < 16 or self.block_size & (self.block_size - 1):
+            raise ValueError(f"block_size is {self.block_size}, must be a power of two and at least 16")
+        if not 0 <= self.min_share <= 1:
+            raise ValueError(f"min_share is {self.min_share}, must be between 0 and 1")
+
+
+class QuantiseWeights:
+    """MatMulNBits."""
+
+    name: ClassVar[str] = "quantise_weights"
+    options_class: ClassVar[type[Options]] = Options
+    min_cosine: ClassVar[float] = 0.5
+    needs_calibration: ClassVar[bool] = False
+    operators: ClassVar[frozenset[str]] = frozenset({"MatMul", "Gemm"})
+    yields: ClassVar[frozenset[str]] = frozenset({"MatMulNBits"})
+    optional: ClassVar[bool] = False
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def apply(self, source: Path, destination: Path, context: PassContext) -> PassReport:
+        """Write the network with packed weights; Gemm is rewritten as MatMul and Add first.
+
+        Raises:
+            PassError: No MatMul or too few weights in them, or an unknown node in `keep_float`.
+        """
+        import onnx
+        from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
+        from onnxruntime.quantization.onnx_model import ONNXModel
+
+        prepared, notes = prepare(source, context.work)
+        model = onnx.load(prepared)
+        share = demand_weight_share(model, self.operators, self.options.min_share)
+        demand_nodes(model, context.keep_float)
+        rewritten = ONNXModel(model)
+        rewritten.replace_gemm_with_matmul()
+        config = DefaultWeightOnlyQuantConfig(
+            block_size=self.options.block_size,
+            is_symmetric=self.options.symmetric,
+            accuracy_level=4,
+            bits=self.options.bits,
+        )
+        quantizer = MatMulNBitsQuantizer(rewritten.model, algo_config=config, nodes_to_exclude=list(context.keep_float))
+        quantizer.process()
+        onnx.save(quantizer.model.model, destination)
+        return PassReport(notes=(*notes, f"{self.options.bits} bits cover {share}"), kept_float=context.keep_float)
