@@ -17,6 +17,7 @@ from edgeopt.core.selection import Candidate
 from edgeopt.core.variant import Provenance, Variant
 
 MEBI = 1 << 20
+ONE_THREAD = Settings()
 
 
 def digest(text: str) -> str:
@@ -75,7 +76,7 @@ def fidelity(values: Sequence[float]) -> Accuracy:
 
 
 def measurement(
-    name: str, timing: Latency | None, *, settings: Settings = Settings(), plan: Plan = FULL, **fields: object
+    name: str, timing: Latency | None, *, settings: Settings = ONE_THREAD, plan: Plan = FULL, **fields: object
 ) -> Measurement:
     """One launch that went well, unless `fields` say otherwise."""
     well = Measurement(
@@ -97,9 +98,15 @@ def measurement(
 
 
 def candidate(
-    name: str, median_ms: float, *, correct: int = 980, memory_mebi: int = 64, size_bytes: int = 4 * MEBI, **options: object
+    name: str,
+    median_ms: float,
+    *,
+    correct: int = 980,
+    memory_mebi: int = 64,
+    size_bytes: int = 4 * MEBI,
+    **options: object,
 ) -> Candidate:
-    """A variant with three launches; `options`: launches, noise, seed, threads, samples, plan, flags, status, detail."""
+    """A variant with three launches; `options`: launches, noise, seed, threads, samples, or fields."""
     threads, launches = int(str(options.pop("threads", 1))), int(str(options.pop("launches", 3)))
     settings, seed = Settings(threads=threads), int(str(options.pop("seed", 0)))
     shape = {key: options.pop(key) for key in ("noise", "samples", "windows") if key in options}

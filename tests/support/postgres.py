@@ -63,8 +63,7 @@ def _free_port() -> int:
 
 
 def _run(command: list[str]) -> None:
-    log = tempfile.TemporaryFile()
-    with log:  # a pipe would stay open in the server that pg_ctl leaves behind
+    with tempfile.TemporaryFile() as log:  # a pipe would stay open in the server that pg_ctl leaves behind
         result = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", timeout=90)
         log.seek(0)
         assert result.returncode == 0, f"{command}: {log.read().decode(errors='replace')}"

@@ -1,0 +1,86 @@
+"""How one candidate compares with another in what the user minimises, and what counts as a tie."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from edgeopt.core.budget import Objective
+from edgeopt.core.selection import Interval
+from edgeopt.selection.figures import Figures
+from edgeopt.selection.pareto import Point
+from edgeopt.selection.wording import mebibytes, milliseconds, times
+
+_LEAST_NOISE = 0.01
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The rules of one selection (facts: measurement protocol §5.2).
+
+    Attributes:
+        objective: What the winner has least of.
+        noise: Relative noise of the device's timing.
+    """
+
+    objective: Objective
+    noise: float
+
+    @property
+    def delta(self) -> float:
+        """Relative difference that is no difference: for latency at least 1 %, for memory 1 %, for a file none."""
+        if self.objective == "size":
+            return 0.0
+        return max(_LEAST_NOISE, self.noise) if self.objective == "latency" else _LEAST_NOISE
+
+    def ratio(self, one: Figures, other: Figures) -> Interval:
+        """The objective of `one` over that of `other`, both of which have been measured."""
+        if self.objective == "latency" and one.latency and other.latency:
+            return one.latency.over(other.latency)
+        ratio = self.value(one) / max(self.value(other), 1.0)
+        return Interval(ratio, ratio, ratio)
+
+    def worse(self, ratio: Interval) -> bool:
+        """Whether it is certain that the first needs more than the second."""
+        return ratio.low > 1 + self.delta
+
+    def better(self, ratio: Interval) -> bool:
+        """Whether it is certain that the first needs less than the second."""
+        return ratio.high < 1 - self.delta
+
+    def value(self, item: Figures) -> float:
+        """What is minimised; infinite where it was not measured."""
+        return {"latency": item.latency_ns, "memory": memory(item), "size": float(item.size_bytes)}[self.objective]
+
+    def tie_break(self, item: Figures) -> tuple[tuple[str, float], ...]:
+        """What decides among equals, first to last, each with the words for having less of it.
+
+        Accuracy, then memory, then size; where memory or size is the objective the faster one comes before them.
+        """
+        accurate, unstable = ("more accurate", drop(item)), ("measured more steadily", float(not item.stable))
+        small, faster = ("smaller", float(item.size_bytes)), ("faster", item.latency_ns)
+        frugal = ("less hungry for memory", memory(item))
+        if self.objective == "latency":
+            return accurate, frugal, small, unstable, faster
+        return accurate, unstable, faster, frugal, small
+
+    def loss(self, ratio: Interval, one: Figures, other: Figures) -> str:
+        """Why `one` is worse than `other`, in words and numbers."""
+        what = {"latency": "slower than", "memory": "more memory than", "size": "larger than"}[self.objective]
+        told = milliseconds if self.objective == "latency" else mebibytes
+        return f"{times(ratio.value)} {what} {other.key} ({told(self.value(one))} against {told(self.value(other))})"
+
+
+def point(item: Figures) -> Point:
+    """Latency, drop, memory, size, and whether the timing is unstable: an unsteady number displaces no steady one."""
+    return item.latency_ns, drop(item), memory(item), float(item.size_bytes), float(not item.stable)
+
+
+def drop(item: Figures) -> float:
+    """Loss of the metric; infinite where it was not measured."""
+    return item.drop.value if item.drop else math.inf
+
+
+def memory(item: Figures) -> float:
+    """Peak memory; infinite where it was not measured."""
+    return math.inf if item.memory_bytes is None else float(item.memory_bytes)

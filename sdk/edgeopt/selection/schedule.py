@@ -1,0 +1,87 @@
+"""What is measured next: finalists after the quick round, the order of the finals, and what spoils them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgeopt.core.budget import Budget
+from edgeopt.core.selection import Candidate
+from edgeopt.selection.budget import misses
+from edgeopt.selection.comparison import Comparison
+from edgeopt.selection.figures import Figures, baseline, figures_of
+
+_LEAST_NOISE = 0.01
+
+
+def finalists(
+    candidates: Sequence[Candidate], budget: Budget, noise: float, *, limit: int = 3, seed: int = 0
+) -> tuple[str, ...]:
+    """Keys of the candidates that may still win, the best first, for a deeper measurement.
+
+    Out are those that failed, that miss a limit which more launches cannot turn (drop, memory, size, or a latency
+    beyond it even at the optimistic end), and those certainly worse than the best that is sure to be feasible.
+    Between launches there is noise that a single launch does not show, so "certainly" takes twice the usual margin.
+    The best sure one and the original at its best settings are always in.
+
+    Args:
+        candidates: With what is known of them.
+        budget: As for `select`.
+        noise: Relative A/A noise of the device.
+        limit: Most that are returned, at least 2; more when those that must be in are more.
+        seed: Of the bootstrap.
+
+    Raises:
+        UsageError: Two candidates have the same key.
+    """
+    figures = figures_of(candidates, budget, seed=seed)
+    rules = Comparison(budget.objective, noise if noise > 0 else 0.0)
+    hopeful = [item for item in figures if all(miss.soft for miss in misses(item, budget))]
+    hopeful.sort(key=lambda item: (rules.value(item), item.key))
+    sure = next((item for item in hopeful if not misses(item, budget)), None)
+    if sure:
+        hopeful = [item for item in hopeful if rules.ratio(item, sure).low <= 1 + 2 * rules.delta]
+    must = [item for item in (sure, baseline(figures)) if item and not item.problem]
+    chosen = _first(hopeful, must, limit)
+    return tuple(item.key for item in sorted(chosen, key=lambda item: (rules.value(item), item.key)))
+
+
+def _first(ordered: Sequence[Figures], must: Sequence[Figures], limit: int) -> list[Figures]:
+    """Those that must be in, filled up with the first of the others."""
+    chosen = {item.key: item for item in must}
+    for item in ordered:
+        if len(chosen) < limit:
+            chosen.setdefault(item.key, item)
+    return list(chosen.values())
+
+
+def interleave(keys: Sequence[str], launches: int) -> tuple[str, ...]:
+    """The order of launches: A B C, C B A, A B C, ..., so that a slow drift hits all alike.
+
+    Args:
+        keys: Candidates.
+        launches: Launches of each, at least 0.
+    """
+    rounds = [keys if number % 2 == 0 else keys[::-1] for number in range(launches)]
+    return tuple(key for one_round in rounds for key in one_round)
+
+
+def drift(baseline_before: float, baseline_after: float, noise: float) -> bool:
+    """Whether the device changed while a block was measured, so that the block has to be measured again.
+
+    Args:
+        baseline_before: Median latency of the baseline before the block, nanoseconds, above 0.
+        baseline_after: The same after it.
+        noise: Relative A/A noise of the device; at least 1 % is assumed.
+    """
+    smaller, larger = sorted((baseline_before, baseline_after))
+    return larger / smaller - 1 > 2 * max(_LEAST_NOISE, noise)
+
+
+def implausible(latency_ns: float, floor_ns: float) -> bool:
+    """Whether a latency cannot be true: below what the device needs at its peak rate, or not above 0.
+
+    Args:
+        latency_ns: What was measured.
+        floor_ns: Least possible latency; 0 where none is known.
+    """
+    return not latency_ns > max(0.0, floor_ns)
