@@ -81,6 +81,13 @@ def metric_change(metric: str, drop: float | None) -> str:
     return f"{MINUS if change < 0 else '+'}{text}"
 
 
+def metric_error(metric: str, drop: Interval) -> str:
+    """The wider half of a drop's interval, with the decimals of `metric_change`; empty where there is no width."""
+    half = max(drop.high - drop.value, drop.value - drop.low)
+    text = f"{half * 100:.1f}" if is_share(metric) else f"{half:.4f}"
+    return f"±{text}" if half > 0 else ""
+
+
 def loss(metric: str, drop: float) -> str:
     """A loss of the metric in words: ``0.3 points of top1``."""
     if is_share(metric):
@@ -106,3 +113,8 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def tick(value: float) -> str:
+    """A round number of an axis, without trailing zeros."""
+    return f"{value:.10g}".replace("-", MINUS)
