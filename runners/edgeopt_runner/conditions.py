@@ -1,6 +1,6 @@
 """Under which conditions a measurement was taken: snapshots before and after, their differences, and the flags.
 
-Flags weaken or void a measurement; the numbers behind them are kept as evidence. What a board does not tell is ``None``.
+Flags weaken or void a measurement; the numbers behind them are evidence. What a board does not tell is ``None``.
 """
 
 import os
@@ -68,7 +68,7 @@ def busy_share(before: Optional[CpuTimes], after: Optional[CpuTimes], own_second
 
 def idle_share(quick: bool, sleep: Callable[[float], None] = time.sleep, board: Board = THIS) -> Optional[float]:
     """Idle share of the board's CPUs before the start; other than a quick plan waits some seconds for a quiet one."""
-    idle = None  # type: Optional[float]
+    idle: Optional[float] = None
     for _ in range(1 if quick else _IDLE_TRIES):
         before = cpu_times(board)
         sleep(_QUICK_IDLE_SECONDS if quick else _IDLE_SECONDS)
@@ -110,7 +110,7 @@ def snapshot(board: Board = THIS) -> Dict[str, Any]:
 
 def differences(before: Dict[str, Any], after: Dict[str, Any]) -> Dict[str, Any]:
     """What the counters of two snapshots gained, and the mean clock between them."""
-    gained = {}  # type: Dict[str, Any]
+    gained: Dict[str, Any] = {}
     for name in _COUNTED:
         known = before.get(name) is not None and after.get(name) is not None
         gained[name] = after[name] - before[name] if known else None
@@ -134,7 +134,7 @@ def flags(
         Some of ``contended``, ``throttled``, ``swapped``, ``started_hot``, ``env_changed``.
     """
     gained = differences(before, after)
-    found = []  # type: List[str]
+    found: List[str] = []
     if (idle is not None and idle < IDLE_SHARE) or (others is not None and others > OTHERS_SHARE):
         found.append("contended")
     if gained["throttle_count"] or _pi_was_throttled(before.get("pi_throttled"), after.get("pi_throttled")):

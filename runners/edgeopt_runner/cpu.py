@@ -6,9 +6,10 @@ from typing import List, Optional, Set
 from edgeopt_runner.board import THIS, Board
 
 ISA = frozenset(
-    "sse4_1 sse4_2 ssse3 avx avx2 fma f16c avx512f avx512bw avx512dq avx512vl avx512_vnni avx512_bf16 avx512_fp16 avx_vnni "
-    "avx_vnni_int8 avx_ne_convert amx_tile amx_int8 amx_bf16 amx_fp16 "
-    "neon vfpv3 vfpv4 half asimd fp fphp asimdhp asimdrdm asimddp asimdfhm i8mm bf16 sve sve2 svei8mm svebf16 sme atomics".split()
+    "sse4_1 sse4_2 ssse3 avx avx2 fma f16c avx512f avx512bw avx512dq avx512vl avx512_vnni avx512_bf16 avx512_fp16 "
+    "avx_vnni avx_vnni_int8 avx_ne_convert amx_tile amx_int8 amx_bf16 amx_fp16 "
+    "neon vfpv3 vfpv4 half fp asimd fphp asimdhp asimdrdm asimddp asimdfhm atomics "
+    "i8mm bf16 sve sve2 svei8mm svebf16 sme".split()
 )
 """Tokens of the ``flags`` (x86) or ``Features`` (ARM) line that change which kernels a runtime takes."""
 
@@ -57,7 +58,10 @@ class Cpu:
 
 def parse_cpuinfo(text: Optional[str]) -> Cpu:
     """From `/proc/cpuinfo` of an x86 or ARM kernel. On mixed cores only instruction sets that all have count."""
-    flags, names, marketing, board = None, [], "", ""  # type: Optional[Set[str]], List[str], str, str
+    flags: Optional[Set[str]] = None
+    names: List[str] = []
+    marketing: str = ""
+    board: str = ""
     implementer = 0
     for line in (text or "").splitlines():
         key, _, value = (part.strip() for part in line.partition(":"))
@@ -93,7 +97,7 @@ def allowed_cpus() -> List[int]:
 
 def physical_cores(cpus: List[int], board: Board = THIS) -> int:
     """Physical cores among logical CPUs: siblings share a core. All of them where the board does not say."""
-    cores = set()  # type: Set[str]
+    cores: Set[str] = set()
     for number in cpus:
         folder = "/sys/devices/system/cpu/cpu%d/topology/" % number
         siblings = board.read(folder + "core_cpus_list") or board.read(folder + "thread_siblings_list")
@@ -122,4 +126,3 @@ _PLACEHOLDERS = (
     "not specified",
     "none",
 )
-

@@ -56,7 +56,7 @@ def summary(samples_ns: Sequence[int], per_sample: int, windows: "Sequence[Windo
     each = [int(sample) for sample in samples_ns]
     middle, mean = median(each), sum(each) / float(len(each))
     variance = sum((value - mean) ** 2 for value in each) / max(1, len(each) - 1)
-    fields = {
+    fields: Dict[str, Any] = {
         "samples_ns": each,
         "per_sample": per_sample,
         "windows_ns": [int(window.median_ns) for window in windows],
@@ -67,7 +67,7 @@ def summary(samples_ns: Sequence[int], per_sample: int, windows: "Sequence[Windo
         "mad_ns": int(median([abs(value - middle) for value in each])),
         "cv": math.sqrt(variance) / mean if mean else 0.0,
         "outlier_share": sum(value > OUTLIER_FACTOR * middle for value in each) / float(len(each)),
-    }  # type: Dict[str, Any]
+    }
     for name, percent, needed in PERCENTILES:
         fields[name] = percentile(each, percent) if len(each) >= needed else None
     return fields
@@ -147,7 +147,9 @@ def minute_medians(samples_ns: Sequence[int], inferences: int, minute_ns: int = 
         inferences: Inferences behind each of them.
         minute_ns: Length of a minute.
     """
-    minutes, bucket, elapsed = [], [], 0  # type: List[int], List[int], int
+    minutes: List[int] = []
+    bucket: List[int] = []
+    elapsed: int = 0
     for sample in samples_ns:
         bucket.append(sample)
         elapsed += sample * inferences

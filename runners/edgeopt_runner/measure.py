@@ -25,7 +25,7 @@ def _coarse_clock_ns() -> int:
     return int(time.perf_counter() * 1e9)
 
 
-clock_ns = getattr(time, "perf_counter_ns", _coarse_clock_ns)  # type: Callable[[], int]
+clock_ns: Callable[[], int] = getattr(time, "perf_counter_ns", _coarse_clock_ns)
 
 
 class Measured:
@@ -34,8 +34,8 @@ class Measured:
     Attributes:
         latency: The fields of `edgeopt.core.measurement.Latency`.
         flags: ``unstable`` where the last windows do not agree.
-        evidence: ``wall_seconds`` (settable clock), ``monotonic_seconds``, ``cpu_seconds`` of this process, and by kind of
-            load ``minute_medians_ns`` and ``last_over_first``, or ``frames`` and ``deadline_misses``.
+        evidence: ``wall_seconds`` (settable clock), ``monotonic_seconds``, ``cpu_seconds`` of this process, and by kind
+            of load ``minute_medians_ns`` and ``last_over_first``, or ``frames`` and ``deadline_misses``.
     """
 
     def __init__(self, latency_: Dict[str, Any], flags: List[str], evidence: Dict[str, Any]) -> None:
@@ -57,9 +57,12 @@ def warm_up(calls: Sequence[Call], plan: Dict[str, Any]) -> WarmedUp:
     """Run until two blocks agree within 5 %, for the plan's least time and at least five runs, or until its cap."""
     block_ns = int(float(plan["warmup_seconds"]) / 2 * _NS)
     least_ns, cap_ns = int(float(plan["warmup_seconds"]) * _NS), int(float(plan["max_warmup_seconds"]) * _NS)
-    forever, runs, medians, start = itertools.cycle(calls), 0, [], clock_ns()  # type: Any, int, List[float], int
+    forever: Any = itertools.cycle(calls)
+    runs: int = 0
+    medians: List[float] = []
+    start: int = clock_ns()
     while True:
-        block = []  # type: List[int]
+        block: List[int] = []
         block_start = clock_ns()
         while len(block) < _BLOCK_RUNS or clock_ns() - block_start < block_ns:
             block.append(_sample(next(forever)))
@@ -121,13 +124,16 @@ def _undisturbed() -> Iterator[None]:
 
 def _back_to_back(calls: Sequence[Call], plan: Dict[str, Any], expected_ns: float) -> Measured:
     rule = latency.StoppingRule(plan, expected_ns)
-    forever, samples, windows, start = itertools.cycle(calls), array("q"), [], clock_ns()  # type: Any, Any, List[Any], int
+    forever: Any = itertools.cycle(calls)
+    samples: Any = array("q")
+    windows: List[Any] = []
+    start: int = clock_ns()
     deadline_ns = start + int(rule.max_seconds * _NS)
     while not rule.ended((clock_ns() - start) / float(_NS), len(samples), windows):
         window = _window(forever, rule, deadline_ns)
         samples.extend(window)
         windows.append(latency.Window(window))
-    evidence = {}  # type: Dict[str, Any]
+    evidence: Dict[str, Any] = {}
     if rule.fixed:
         minutes = latency.minute_medians(samples, rule.per_sample)
         evidence = {"minute_medians_ns": minutes, "last_over_first": minutes[-1] / float(max(1, minutes[0]))}
@@ -160,7 +166,10 @@ def _paced(calls: Sequence[Call], plan: Dict[str, Any]) -> Measured:
     """Frames arrive on an absolute grid; one that arrives while the model is busy is dropped, and counts as missed."""
     rule = latency.StoppingRule(plan, 1e9 / float(plan["target_fps"]))
     forever, period_ns = itertools.cycle(calls), int(_NS / float(plan["target_fps"]))
-    samples, windows, window, start = array("q"), [], [], clock_ns()  # type: Any, List[Any], List[int], int
+    samples: Any = array("q")
+    windows: List[Any] = []
+    window: List[int] = []
+    start: int = clock_ns()
     frame, misses = 0, 0
     while not _paced_enough(rule, start, samples):
         arrival = start + frame * period_ns

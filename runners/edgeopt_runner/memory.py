@@ -16,7 +16,7 @@ _NO_LIMIT_BYTES = 1 << 60
 
 def parse_kib_fields(text: Optional[str]) -> Dict[str, int]:
     """Bytes by name, from lines ``Name:  123 kB`` (`meminfo`, `status`, `smaps_rollup`)."""
-    found = {}  # type: Dict[str, int]
+    found: Dict[str, int] = {}
     for line in (text or "").splitlines():
         name, _, value = line.partition(":")
         words = value.split()
@@ -48,7 +48,7 @@ def installed_bytes(board: Board = THIS) -> int:
 
 def container_limit_bytes(board: Board = THIS) -> Optional[int]:
     """The smallest memory limit of our control group and its parents, version 1 or 2."""
-    limits = []  # type: List[int]
+    limits: List[int] = []
     for line in (board.read("/proc/self/cgroup") or "").splitlines():
         number, controllers, path = (line.split(":", 2) + ["", ""])[:3]
         if number == "0" and not controllers:

@@ -37,7 +37,7 @@ def turbo_off(board: Board = THIS) -> Optional[bool]:
 
 def frequencies(board: Board = THIS) -> Optional[Dict[str, int]]:
     """Kilohertz: the smallest ``min`` and largest ``max`` that the governor may choose, and the largest ``current``."""
-    found = {}  # type: Dict[str, int]
+    found: Dict[str, int] = {}
     for key, name, choose in (
         ("min", "scaling_min_freq", min),
         ("max", "scaling_max_freq", max),
@@ -57,7 +57,7 @@ def parse_time_in_state(text: str) -> Dict[int, int]:
 
 def time_in_state(board: Board = THIS) -> Optional[Dict[str, int]]:
     """Ticks by kilohertz (as text, for JSON), over all frequency policies."""
-    total = {}  # type: Dict[str, int]
+    total: Dict[str, int] = {}
     for text in _all(board, "stats/time_in_state"):
         for kilohertz, ticks in parse_time_in_state(text).items():
             total[str(kilohertz)] = total.get(str(kilohertz), 0) + ticks

@@ -26,7 +26,7 @@ def probe(root: str, runtimes: bool = True, board: Board = THIS) -> Dict[str, An
     root = os.path.expanduser(root)
     processor = cpu.parse_cpuinfo(board.read("/proc/cpuinfo"))
     cpus = cpu.allowed_cpus()
-    facts = {
+    facts: Dict[str, Any] = {
         "model": cpu.board_model(board, processor.board),
         "machine": platform.machine(),
         "bits": struct.calcsize("P") * 8,
@@ -46,7 +46,7 @@ def probe(root: str, runtimes: bool = True, board: Board = THIS) -> Dict[str, An
         "temperature_celsius": thermal.temperature(board),
         "boot_id": board.read("/proc/sys/kernel/random/boot_id") or "",
         "runtimes": runtime_search.find(root) if runtimes else [],
-    }  # type: Dict[str, Any]
+    }
     return dict(facts, fingerprint=fingerprint(facts) if runtimes else "")
 
 
@@ -91,4 +91,4 @@ def disk_free_bytes(root: str) -> int:
     return status.f_bavail * status.f_frsize
 
 
-__all__ = ["disk_free_bytes", "fingerprint", "libc", "parse_os_release", "probe"]  # type: List[str]
+__all__: List[str] = ["disk_free_bytes", "fingerprint", "libc", "parse_os_release", "probe"]

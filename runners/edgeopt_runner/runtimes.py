@@ -5,15 +5,14 @@ the root's other files until a folder on the interpreter's path changes: an impo
 """
 
 import io
-import json
 import os
 import subprocess
 import sys
-import tempfile
 from typing import Any, Dict, List, Optional
 
-from edgeopt_runner import engines
+from edgeopt_runner import engines, storage
 from edgeopt_runner.protocol import frames
+from edgeopt_runner.refusals import Refusal
 
 CACHE = "runtimes.json"
 _IMPORT_SECONDS = 120
@@ -39,8 +38,9 @@ def interpreters(root: str) -> List[str]:
 def find(root: str) -> List[Dict[str, Any]]:
     """The fields of `edgeopt.core.device.RuntimeFacts`, one for each runtime, of the first interpreter that has it."""
     root = os.path.expanduser(root)
-    cache = _read_cache(root)
-    known, found = {}, {}  # type: Dict[str, Any], Dict[str, Dict[str, Any]]
+    cache = storage.read_json(os.path.join(root, CACHE))
+    known: Dict[str, Any] = {}
+    found: Dict[str, Dict[str, Any]] = {}
     for interpreter in interpreters(root):
         for name in engines.names():
             key = "%s %s" % (name, _identity(interpreter))
@@ -69,7 +69,11 @@ def ask(interpreter: str, engine: str) -> Optional[Dict[str, Any]]:
     command = [interpreter, "-I", "-c", _SCRIPT, source, engine]
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=_IMPORT_SECONDS
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_IMPORT_SECONDS,
         )
         return frames.FrameReader(io.BytesIO(done.stdout).read).next() if done.returncode == 0 else None
     except (OSError, subprocess.SubprocessError, frames.FrameError):
@@ -86,21 +90,9 @@ def _fresh(entry: Any) -> bool:
         return False
 
 
-def _read_cache(root: str) -> Dict[str, Any]:
-    try:
-        with open(os.path.join(root, CACHE)) as stream:
-            cache = json.load(stream)
-    except (OSError, ValueError):
-        return {}
-    return cache if isinstance(cache, dict) else {}
-
-
 def _write_cache(root: str, cache: Dict[str, Any]) -> None:
     """Replace the cache; a board that cannot be written to asks again next time."""
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=root, prefix=".%s." % CACHE)
-        with os.fdopen(descriptor, "w") as stream:
-            json.dump(cache, stream)
-        os.replace(temporary, os.path.join(root, CACHE))
-    except OSError:
+        storage.write_json(os.path.join(root, CACHE), cache, durable=False)
+    except (OSError, Refusal):
         pass

@@ -37,7 +37,7 @@ def parse_pi_throttled(text: Optional[str]) -> Optional[int]:
 
 def temperatures(board: Board = THIS) -> Dict[str, float]:
     """Degrees Celsius by sensor, from thermal zones and hwmon."""
-    found = {}  # type: Dict[str, float]
+    found: Dict[str, float] = {}
     for zone in board.glob("/sys/class/thermal/thermal_zone*"):
         name = "%s %s" % (zone[len("/sys/class/thermal/") :], board.read(zone + "/type") or "?")
         _keep(found, name, board.read(zone + "/temp"))
@@ -71,14 +71,15 @@ def pi_throttled(board: Board = THIS) -> Optional[int]:
 
 def throttle_count(board: Board = THIS) -> Optional[int]:
     """x86: events of thermal throttling since boot, over all cores and packages."""
-    counts = [board.number(path) for path in board.glob("/sys/devices/system/cpu/cpu*/thermal_throttle/*_throttle_count")]
+    paths = board.glob("/sys/devices/system/cpu/cpu*/thermal_throttle/*_throttle_count")
+    counts = [board.number(path) for path in paths]
     known = [count for count in counts if count is not None]
     return sum(known) if known else None
 
 
 def cooling_state(board: Board = THIS) -> Optional[int]:
     """Sum of the states of the processor's cooling devices; above 0 the kernel holds the clock down."""
-    states = []  # type: List[int]
+    states: List[int] = []
     for device in board.glob("/sys/class/thermal/cooling_device*"):
         state = board.number(device + "/cur_state")
         kind = (board.read(device + "/type") or "").lower()

@@ -5,9 +5,9 @@ from typing import Dict, List
 
 from edgeopt_runner.engines._base import Engine, EngineMissing, LoadFailed, RunFailed, Session
 
-MODULES = {
+MODULES: Dict[str, str] = {
     "onnxruntime": "edgeopt_runner.engines.onnxruntime",
-}  # type: Dict[str, str]
+}
 
 
 def names() -> List[str]:
@@ -26,7 +26,7 @@ def engine(name: str) -> Engine:
     """
     if name not in MODULES:
         raise EngineMissing("no engine %r in this runner; it has %s" % (name, ", ".join(names())))
-    found = importlib.import_module(MODULES[name]).ENGINE  # type: Engine
+    found: Engine = importlib.import_module(MODULES[name]).ENGINE
     return found
 
 

@@ -29,8 +29,8 @@ class Session:
         outputs: Names of the outputs, in the model's order.
     """
 
-    inputs = []  # type: List[str]
-    outputs = []  # type: List[str]
+    inputs: List[str] = []
+    outputs: List[str] = []
 
     def prepare(self, feeds: Dict[str, Any]) -> Callable[[], Any]:
         """A call without arguments that runs the model once on `feeds`, for timing.

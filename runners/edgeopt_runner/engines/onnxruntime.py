@@ -36,7 +36,7 @@ class OnnxRuntimeSession(Session):
             values = self._session.run(None, feeds)
         except Exception as error:  # the runtime's exceptions share no other base
             raise RunFailed(one_line(error))
-        return dict(zip(self.outputs, values))
+        return {name: values[number] for number, name in enumerate(self.outputs)}
 
     def close(self) -> None:
         """Drop the session."""
@@ -82,8 +82,11 @@ def _options(onnxruntime: Any, settings: Dict[str, Any]) -> Any:
     level = settings.get("graph_optimisation", "all")
     if level not in LEVELS:
         raise LoadFailed("graph_optimisation is %r; allowed: %s" % (level, ", ".join(LEVELS)))
+    threads = settings.get("threads", 1)
+    if not isinstance(threads, int) or threads < 1:
+        raise LoadFailed("threads is %r; it must be a whole number of at least 1" % (threads,))
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(settings.get("threads", 1))
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVELS[level])
     options.log_severity_level = _ONLY_ERRORS

@@ -1,0 +1,255 @@
+"""The worker: measures one variant with one setting under one plan, or checks a model for activation.
+
+One fresh process a job. The order of the phases matters: memory of the run is read before golden outputs are compared
+again and before the evaluation set is run, and so is the board's state (facts: measurement §5.1).
+"""
+
+import os
+import time
+from typing import Any, Callable, Dict, List, Optional
+
+from edgeopt_runner import (
+    accuracy,
+    conditions,
+    correctness,
+    engines,
+    latency,
+    loading,
+    measure,
+    memory,
+    probe,
+    storage,
+    thermal,
+)
+from edgeopt_runner.protocol import ERROR, LOAD_FAILED, OK, OOM, RUNNER_VERSION, RUNTIME_MISSING
+from edgeopt_runner.protocol.samples import SampleFile, SampleFileError
+from edgeopt_runner.refusals import refusal_of
+
+Emit = Callable[[Dict[str, Any]], None]
+
+_CHECK_WARMUP_RUNS = 5
+
+
+def run(root: str, job: Dict[str, Any], emit: Emit) -> Dict[str, Any]:
+    """Do a job of kind ``measure`` or ``check``.
+
+    Args:
+        root: The runner's root, with the job's objects in it.
+        job: The job document (`edgeopt_runner.protocol`).
+        emit: Takes ``{"event": "phase", "phase": p}``, p one of ``preflight, import, load, first, golden, warmup,
+            measure, evaluate, evidence``.
+
+    Returns:
+        ``status`` and ``detail``; for ``measure`` also ``measurement`` (as far as it got) and, with metric ``outputs``,
+        ``outputs``; for ``check`` also ``check``: ``passed, cosine, median_ns, reason``.
+    """
+    work = (_Check if job["kind"] == "check" else _Measure)(storage.expand(root), job, emit)
+    status, detail = OK, ""
+    try:
+        work.run()
+    except engines.EngineMissing as error:
+        status, detail = RUNTIME_MISSING, str(error)
+    except engines.LoadFailed as error:
+        status, detail = LOAD_FAILED, str(error)
+    except MemoryError:
+        status, detail = OOM, "the interpreter could not allocate memory"
+    except (engines.RunFailed, SampleFileError, accuracy.EvaluationError) as error:
+        status, detail = ERROR, str(error)
+    except Exception as error:  # the rim: what is known so far must reach the host
+        refusal = refusal_of(error)
+        status, detail = refusal.code, refusal.message
+    finally:
+        work.close()
+    return work.result(status, detail)
+
+
+class _Work:
+    """What both kinds share: the loaded model and its golden samples."""
+
+    def __init__(self, root: str, job: Dict[str, Any], emit: Emit) -> None:
+        self.root = root
+        self.job = job
+        self.digest = str(job["artifact"]["sha256"])
+        self._emit = emit
+        self._session: Optional[engines.Session] = None
+
+    def phase(self, name: str) -> None:
+        """Tell the supervisor where we are."""
+        self._emit({"event": "phase", "phase": name})
+
+    def golden(self) -> SampleFile:
+        """The golden samples."""
+        return SampleFile(loading.object_of(self.root, self.job["golden"], "the golden file"))
+
+    def compare(self, session: engines.Session) -> correctness.Comparison:
+        """The golden samples against their references."""
+        return correctness.compare(session, self.golden(), float(self.job.get("min_cosine") or -1.0))
+
+    def keep(self, session: engines.Session) -> engines.Session:
+        """Remember the session, to close it however the job ends."""
+        self._session = session
+        return session
+
+    def close(self) -> None:
+        """Close the session, if there is one."""
+        if self._session is not None:
+            self._session.close()
+
+
+class _Check(_Work):
+    """Kind ``check``: is this model right and fast enough to be active?"""
+
+    def __init__(self, root: str, job: Dict[str, Any], emit: Emit) -> None:
+        super(_Check, self).__init__(root, job, emit)
+        self.check: Dict[str, Any] = {"passed": False, "cosine": 0.0, "median_ns": None, "reason": ""}
+
+    def run(self) -> None:
+        """Golden samples, timed inferences, golden samples again."""
+        settings = self.job["settings"]
+        self.phase("import")
+        path = loading.verified_artifact(self.root, self.job["artifact"])
+        loading.import_runtime(settings["runtime"])
+        self.phase("load")
+        session = self.keep(loading.load(path, settings, self.digest))
+        self.phase("golden")
+        before = self.compare(session)
+        self.phase("measure")
+        calls = loading.prepared(session, loading.input_buffers(self.golden(), session), self.digest)
+        measure.timed_runs(calls, _CHECK_WARMUP_RUNS)
+        median_ns = int(latency.median(measure.timed_runs(calls, max(1, int(self.job.get("runs") or 1)))))
+        judged = correctness.judge(before, self.compare(session))
+        reason, limit_ns = judged["reason"], self.job.get("max_latency_ns")
+        if not reason and limit_ns is not None and median_ns > limit_ns:
+            reason = "median %.3f ms, more than %.3f ms" % (median_ns / 1e6, limit_ns / 1e6)
+        self.check = {"passed": not reason, "cosine": judged["cosine"], "median_ns": median_ns, "reason": reason}
+
+    def result(self, status: str, detail: str) -> Dict[str, Any]:
+        """The result's fields."""
+        if status != OK:
+            self.check = dict(self.check, passed=False, reason=detail)
+        return {"status": status, "detail": detail, "check": self.check}
+
+
+class _Measure(_Work):
+    """Kind ``measure``: the phases of a measurement, its record filled as they end."""
+
+    def __init__(self, root: str, job: Dict[str, Any], emit: Emit) -> None:
+        super(_Measure, self).__init__(root, job, emit)
+        self.plan = job["plan"]
+        self.phases_ns: Dict[str, int] = {}
+        self.peaks: Dict[str, Optional[int]] = {}
+        self.evidence: Dict[str, Any] = {}
+        self.flags: List[str] = []
+        self.found: Dict[str, Any] = {}
+        self.outputs: Optional[Dict[str, Any]] = None
+        self.started_at = time.time()
+
+    def run(self) -> None:
+        """All phases."""
+        path = self._preflight()
+        watch = memory.AvailableWatch()
+        try:
+            session = self._load(path)
+            before = self._first(session)
+            self._measure(session)
+        finally:
+            lowest, start = watch.lowest_bytes(), self.evidence["before"]["memory_available_bytes"]
+        if lowest is not None and start is not None:
+            self.peaks["available_drop_bytes"] = max(0, start - lowest)
+        self.found["correctness"] = correctness.judge(before, self.compare(session))
+        if self.plan.get("evaluate") and self.job.get("evaluation"):
+            self._evaluate(session)
+        self.phase("evidence")
+        self.found["placement"] = session.placement()
+
+    def _preflight(self) -> str:
+        """Verify the model, know the board, let it cool down and quieten, and look at it; the model's path."""
+        self.phase("preflight")
+        path = loading.verified_artifact(self.root, self.job["artifact"])
+        self.found["device_fingerprint"] = probe.probe(self.root)["fingerprint"]
+        limit = self.job.get("max_start_celsius")
+        self.evidence["cool_down"] = thermal.cool_down(limit, float(self.plan["cooldown_seconds"]))
+        self.evidence["idle_share"] = conditions.idle_share(quick=self.plan["name"] == "quick")
+        self.evidence["before"] = conditions.snapshot()
+        return path
+
+    def _load(self, path: str) -> engines.Session:
+        settings = self.job["settings"]
+        self.phase("import")
+        self.evidence["memory_reset"] = memory.reset_peak()
+        start = measure.clock_ns()
+        runtime = loading.import_runtime(settings["runtime"])
+        self._phase_done("import", start)
+        self.found["runtime_version"] = runtime["version"]
+        self.phase("load")
+        memory.reset_peak()
+        start = measure.clock_ns()
+        session = self.keep(loading.load(path, settings, self.digest))
+        self._phase_done("load", start)
+        return session
+
+    def _phase_done(self, name: str, start_ns: int) -> None:
+        self.phases_ns[name] = measure.clock_ns() - start_ns
+        self.peaks[name + "_bytes"] = memory.peak_bytes()
+
+    def _first(self, session: engines.Session) -> correctness.Comparison:
+        """The first inference alone, then the golden samples."""
+        self.phase("first")
+        feeds = loading.input_buffers(self.golden(), session)[0]
+        start = measure.clock_ns()
+        session.run(feeds)
+        self.phases_ns["first"] = measure.clock_ns() - start
+        self.phase("golden")
+        before = self.compare(session)
+        self.found["correctness"] = correctness.judge(before, None)
+        return before
+
+    def _measure(self, session: engines.Session) -> None:
+        """Warm-up and steady state, with memory and the board's state read at once after the last timed run."""
+        calls = loading.prepared(session, loading.input_buffers(self.golden(), session), self.digest)
+        self.phase("warmup")
+        memory.reset_peak()
+        warm = measure.warm_up(calls, self.plan)
+        self.phase("measure")
+        ticks = conditions.cpu_times()
+        measured = measure.measure(calls, self.plan, warm.median_ns)
+        others = conditions.busy_share(ticks, conditions.cpu_times(), measured.evidence["cpu_seconds"])
+        self.peaks["run_bytes"] = memory.peak_bytes()
+        self.peaks["pss_bytes"] = memory.proportional_bytes()
+        before, after = self.evidence["before"], conditions.snapshot()
+        self.found["latency"] = measured.latency
+        self.evidence.update(measured.evidence, after=after, others_share=others, warmup_runs=warm.runs)
+        self.evidence["difference"] = conditions.differences(before, after)
+        hot = self.evidence["cool_down"]["hot"]
+        self.flags = measured.flags + conditions.flags(before, after, self.evidence["idle_share"], others, hot)
+        if warm.capped:
+            self.flags.append("warmup_capped")
+
+    def _evaluate(self, session: engines.Session) -> None:
+        self.phase("evaluate")
+        samples = SampleFile(loading.object_of(self.root, self.job["evaluation"], "the evaluation set"))
+        if self.job["metric"] == accuracy.OUTPUTS:
+            folder = os.path.join(self.root, "jobs", self.job["job_id"])
+            self.outputs = accuracy.keep_outputs(session, samples, self.root, folder)
+        else:
+            self.found["accuracy"] = accuracy.evaluate(session, samples, self.job["metric"])
+
+    def result(self, status: str, detail: str) -> Dict[str, Any]:
+        """The result's fields, with everything that is known."""
+        record: Dict[str, Any] = {
+            "variant_digest": self.digest,
+            "settings": self.job["settings"],
+            "plan": self.plan,
+            "device_fingerprint": "",
+            "runtime_version": "",
+            "runner": RUNNER_VERSION,
+            "status": status,
+            "detail": detail,
+            "phases_ns": self.phases_ns,
+            "memory": self.peaks or None,
+            "evidence": self.evidence,
+            "flags": self.flags,
+            "started_at": self.started_at,
+        }
+        result = {"status": status, "detail": detail, "measurement": dict(record, **self.found)}
+        return dict(result, outputs=self.outputs) if self.outputs else result
