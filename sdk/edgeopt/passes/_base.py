@@ -22,7 +22,7 @@ class PassContext:
         machine: ``uname -m`` of the device that the file is meant for.
         isa: Its ISA flags.
         seed: Seed of every random choice.
-        keep_float: Names of nodes that must not be quantised.
+        keep_float: Names of nodes that must stay in float; only passes that are not `EXACT` get any.
         work: Existing folder for intermediate files.
         cache: Folder where facts about model and data (ranges of tensors) are kept between runs, or ``None``.
     """
@@ -73,6 +73,7 @@ class Pass(Protocol):
         operators: Operators of which it needs at least one; empty: any network will do.
         yields: Operators or element types of weights (ONNX names) of which the result must have at least one: proof
             that the pass did something. Empty: nothing is asked.
+        options: What it was built with.
         optional: Whether a failure means "go on with the input" instead of "drop the variant".
     """
 
@@ -83,6 +84,7 @@ class Pass(Protocol):
     operators: ClassVar[frozenset[str]]
     yields: ClassVar[frozenset[str]]
     optional: ClassVar[bool]
+    options: Any
 
     def __init__(self, options: Any) -> None: ...
 

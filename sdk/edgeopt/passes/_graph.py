@@ -8,12 +8,6 @@ from typing import Any
 
 from edgeopt.errors import PassError
 
-NORMALISING = frozenset(
-    {"Softmax", "LogSoftmax", "LayerNormalization", "SimplifiedLayerNormalization", "InstanceNormalization"}
-    | {"GroupNormalization", "RMSNormalization", "ReduceMean", "Pow", "Sqrt", "Exp", "Erf"}
-)
-"""Operators whose inputs span many orders of magnitude; 8 bits or a half's range lose them."""
-
 
 def weight_elements(model: Any, operators: Collection[str]) -> tuple[int, int]:
     """Elements of constant float weights (two dimensions or more) behind `operators`, and behind all operators."""
@@ -54,6 +48,20 @@ def demand_weight_share(model: Any, operators: Collection[str], min_share: float
             remedy="Use static int8, which compresses convolutions.",
         )
     return f"{share:.0%} of the weights"
+
+
+def save_sorted(model: Any, path: Path) -> None:
+    """Write a model with its nodes in topological order, which ONNX demands and graph-rewriting tools forget."""
+    import onnx
+    from onnxruntime.quantization.onnx_model import ONNXModel
+
+    ONNXModel(model).topological_sort(is_deterministic=True)
+    onnx.save(model, path)
+
+
+def with_rewritten_gemm(names: Iterable[str]) -> list[str]:
+    """The names, and those that ONNX Runtime gives the MatMul that it makes of a Gemm."""
+    return [form for name in names for form in (name, f"{name}_MatMul")]
 
 
 def demand_nodes(model: Any, names: Iterable[str]) -> None:

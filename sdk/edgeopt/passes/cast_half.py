@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext, PassReport
-from edgeopt.passes._graph import demand_nodes
+from edgeopt.passes._graph import demand_nodes, save_sorted
+from edgeopt.passes._prepare import prepare
 from edgeopt.passes._ranges import spreads
-from edgeopt.passes.quantise_static import prepare
 
 LARGEST_HALF = 65504.0
 
@@ -64,15 +64,15 @@ class CastHalf:
 
         if context.calibration is None:
             raise PassError("the range check of float16 needs calibration samples.", remedy="Give --data.")
-        prepared, notes = prepare(source, context.work)
+        prepared = prepare(source, context)
         model = onnx.load(prepared)
         demand_nodes(model, context.keep_float)
         unsafe = self._unsafe(prepared, model, context)
         kept = tuple(sorted({*unsafe, *context.keep_float}))
         half = convert_float_to_float16(model, keep_io_types=True, node_block_list=list(kept))
-        onnx.save(half, destination)
+        save_sorted(half, destination)
         worst = sorted(unsafe.items(), key=lambda item: -item[1])[:3]
-        notes += tuple(f"float16 unsafe: {name} reaches {peak:.3g}, kept in float32" for name, peak in worst)
+        notes = tuple(f"float16 unsafe: {name} reaches {peak:.3g}, kept in float32" for name, peak in worst)
         return PassReport(notes=notes, kept_float=kept)
 
     def _unsafe(self, prepared: Path, model: Any, context: PassContext) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Dynamic int8: weights in 8 bits, activations quantised while the network runs; for matrix products and LSTM only.
 
-Source: Krishnamoorthi: Quantizing deep convolutional networks for efficient inference, 2018, §2.1 and §3.1; done by ONNX
+Source: Krishnamoorthi: Quantizing deep convolutional networks for efficient inference, 2018, §3.1; done by ONNX
 Runtime's `quantize_dynamic` (DynamicQuantizeLinear and MatMulInteger, ONNX opset 11). Convolutions are left alone:
 ConvInteger is 3-8 times slower than float on x86 and missing in older runtimes.
 """
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from edgeopt.passes._base import PassContext, PassReport
-from edgeopt.passes._graph import demand_nodes, demand_weight_share
-from edgeopt.passes.quantise_static import prepare
+from edgeopt.passes._graph import demand_nodes, demand_weight_share, with_rewritten_gemm
+from edgeopt.passes._prepare import prepare
 
 LAYERS = frozenset({"MatMul", "Gemm", "LSTM"})
 
@@ -60,7 +60,7 @@ class QuantiseDynamic:
         import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
-        prepared, notes = prepare(source, context.work)
+        prepared = prepare(source, context)
         model = onnx.load(prepared)
         share = demand_weight_share(model, LAYERS, self.options.min_share)
         demand_nodes(model, context.keep_float)
@@ -72,6 +72,6 @@ class QuantiseDynamic:
             per_channel=self.options.per_channel,
             reduce_range=context.saturates if reduce == "auto" else reduce,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=list(context.keep_float),
+            nodes_to_exclude=with_rewritten_gemm(context.keep_float),
         )
-        return PassReport(notes=(*notes, f"dynamic int8 covers {share}"), kept_float=context.keep_float)
+        return PassReport(notes=(f"dynamic int8 covers {share}",), kept_float=context.keep_float)

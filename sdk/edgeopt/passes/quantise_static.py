@@ -3,7 +3,7 @@
 Source: Jacob, Kligys, Chen, Zhu, Tang, Howard, Adam, Kalenichenko: Quantization and Training of Neural Networks for
 Efficient Integer-Arithmetic-Only Inference, 2018, equation 1 (r = S(q - Z)); per-channel weights as in Krishnamoorthi:
 Quantizing deep convolutional networks for efficient inference, 2018, §3.1.2. Q/DQ nodes are placed by ONNX Runtime's
-`QDQQuantizer`; the ranges are ours (`calibrators`). QDQ rather than QOperator: every runtime reads it, and it is as fast.
+`QDQQuantizer`; the ranges are ours (`calibrators`). QDQ rather than QOperator: every runtime reads it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal
 
 from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext, PassReport
-from edgeopt.passes._graph import demand_nodes
+from edgeopt.passes._graph import demand_nodes, save_sorted
+from edgeopt.passes._prepare import prepare
 from edgeopt.passes._ranges import spreads
 from edgeopt.passes.calibrators import Method, Spread, cut
 
@@ -104,18 +105,14 @@ class QuantiseStatic:
         """
         import onnx
 
-        prepared, notes = prepare(source, context.work)
-        ranges = self.ranges(prepared, context)
-        quantised = self.quantise(onnx.load(prepared), ranges, context, keep_float=context.keep_float)
-        onnx.save(quantised, destination)
-        return PassReport(notes=notes, kept_float=context.keep_float)
+        prepared = prepare(source, context)
+        model = onnx.load(prepared)
+        demand_nodes(model, context.keep_float)
+        save_sorted(self._quantise(model, self._ranges(prepared, context), context), destination)
+        return PassReport(kept_float=context.keep_float)
 
-    def ranges(self, prepared: Path, context: PassContext) -> dict[str, tuple[float, float]]:
-        """Intervals by tensor name, from the calibration samples.
-
-        Raises:
-            PassError: No calibration samples, or activations that are not finite.
-        """
+    def _ranges(self, prepared: Path, context: PassContext) -> dict[str, tuple[float, float]]:
+        """Intervals by tensor name, from the calibration samples."""
         import onnx
 
         if context.calibration is None:
@@ -132,26 +129,13 @@ class QuantiseStatic:
         method, percentile = self.options.calibrator, self.options.percentile
         return {name: cut(spread, method, percentile=percentile) for name, spread in found.items()}
 
-    def quantise(
-        self,
-        model: Any,
-        ranges: dict[str, tuple[float, float]],
-        context: PassContext,
-        *,
-        keep_float: tuple[str, ...] = (),
-        only: tuple[str, ...] = (),
-    ) -> Any:
-        """Quantise a prepared model in memory; `only` names the nodes to quantise (empty: all).
-
-        Raises:
-            PassError: An unknown node in `keep_float`.
-        """
+    def _quantise(self, model: Any, ranges: dict[str, tuple[float, float]], context: PassContext) -> Any:
+        """Insert Q/DQ pairs and quantise the weights."""
         import numpy as np
         from onnxruntime.quantization import QuantType
         from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
         from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-        demand_nodes(model, keep_float)
         types = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
         reduce = self.options.reduce_range
         if reduce == "auto":
@@ -164,45 +148,13 @@ class QuantiseStatic:
             types[self.options.weights],
             types[self.options.activations],
             TensorsData(CalibrationMethod.MinMax, intervals),
-            list(only),
-            list(keep_float),
+            [],
+            list(context.keep_float),
             list(self.options.operators),
             {"ActivationSymmetric": self.options.activations == "int8"},
         )
         quantizer.quantize_model()
         return quantizer.model.model
-
-
-def prepare(source: Path, work: Path) -> tuple[Path, tuple[str, ...]]:
-    """Fold batch normalisation, infer shapes and name the nodes, as quantisation wants it; same input, same names.
-
-    Returns:
-        The prepared file inside `work`, and notes.
-    """
-    import onnx
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    prepared = work / "prepared.onnx"
-    notes: tuple[str, ...] = ()
-    try:
-        quant_pre_process(str(source), str(prepared))
-    except Exception as error:
-        notes = (f"symbolic shape inference failed ({str(error)[:80]}), went on without",)
-        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-    model = onnx.load(prepared)
-    taken = {node.name for node in model.graph.node}
-    for index, node in enumerate(model.graph.node):
-        if not node.name:
-            node.name = next(name for name in _names(node.op_type, index) if name not in taken)
-            taken.add(node.name)
-    onnx.save(model, prepared)
-    return prepared, notes
-
-
-def _names(operator: str, index: int) -> Any:
-    """Candidates for the name of a node without one."""
-    yield f"{operator}_{index}"
-    yield from (f"{operator}_{index}_{count}" for count in range(1, 1000))
 
 
 def _activations(model: Any, operators: tuple[str, ...]) -> list[str]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from edgeopt.passes._base import PassContext, PassReport
-from edgeopt.passes._graph import demand_nodes, demand_weight_share
-from edgeopt.passes.quantise_static import prepare
+from edgeopt.passes._graph import demand_nodes, demand_weight_share, save_sorted, with_rewritten_gemm
+from edgeopt.passes._prepare import prepare
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class QuantiseWeights:
         from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
         from onnxruntime.quantization.onnx_model import ONNXModel
 
-        prepared, notes = prepare(source, context.work)
+        prepared = prepare(source, context)
         model = onnx.load(prepared)
         share = demand_weight_share(model, self.operators, self.options.min_share)
         demand_nodes(model, context.keep_float)
@@ -74,7 +74,9 @@ class QuantiseWeights:
             accuracy_level=4,
             bits=self.options.bits,
         )
-        quantizer = MatMulNBitsQuantizer(rewritten.model, algo_config=config, nodes_to_exclude=list(context.keep_float))
+        quantizer = MatMulNBitsQuantizer(
+            rewritten.model, algo_config=config, nodes_to_exclude=with_rewritten_gemm(context.keep_float)
+        )
         quantizer.process()
-        onnx.save(quantizer.model.model, destination)
-        return PassReport(notes=(*notes, f"{self.options.bits} bits cover {share}"), kept_float=context.keep_float)
+        save_sorted(quantizer.model.model, destination)
+        return PassReport(notes=(f"{self.options.bits} bits cover {share}",), kept_float=context.keep_float)
