@@ -27,7 +27,7 @@ class Evaluation:
     Attributes:
         value: Mean of `per_sample`, or the user's number; higher is better.
         per_sample: One number a prediction (``top1``: 1 or 0; ``fidelity``: cosine); empty for user functions.
-        extra: ``sqnr_db`` (mean) and ``top1_agreement`` (mean) against the source model, where its outputs are in the file.
+        extra: ``sqnr_db`` (mean) and ``top1_agreement`` (mean) against the source model, where the file has it.
     """
 
     value: float
