@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeopt.core.plan import Plan
 from edgeopt.core.profile import Settings
 from edgeopt.core.variant import Provenance
 from edgeopt.documents import plain
+from edgeopt.store.finite import finite
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ def exact_key(kind: str, value: object) -> str:
     Raises:
         ValueError: It holds a NaN or an infinity, which equal nothing.
     """
-    text = json.dumps([kind, _canonical(plain(value))], sort_keys=True, separators=(",", ":"), allow_nan=False)
+    if not finite(value):
+        raise ValueError(f"the {kind} holds a number that is NaN or infinite, so it has no key")
+    text = json.dumps([kind, _canonical(plain(value))], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -69,7 +72,7 @@ def variant_key(provenance: Provenance, *, isa: Sequence[str], max_drop: float |
         ValueError: An option or the budget is not a finite number.
     """
     limit = max_drop if provenance.recipe.recover else None
-    return exact_key("variant", {"provenance": plain(provenance), "isa": sorted(set(isa)), "max_drop": limit})
+    return exact_key("variant", {"provenance": provenance, "isa": sorted(set(isa)), "max_drop": limit})
 
 
 def measurement_key(conditions: Conditions) -> str:
@@ -78,10 +81,9 @@ def measurement_key(conditions: Conditions) -> str:
     Raises:
         ValueError: A number in it is not finite.
     """
-    document = plain(conditions)
     if not conditions.plan.evaluate:
-        document.update(evaluation_digest=None, metric=None)
-    return exact_key("measurement", document)
+        conditions = replace(conditions, evaluation_digest=None, metric="")
+    return exact_key("measurement", conditions)
 
 
 def _canonical(value: Any) -> Any:

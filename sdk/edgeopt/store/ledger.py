@@ -6,7 +6,6 @@ where it is asked for by name (runs).
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Mapping
@@ -21,10 +20,11 @@ from edgeopt.core.deployment import Deployment
 from edgeopt.core.measurement import Measurement
 from edgeopt.core.run import RunRecord
 from edgeopt.core.variant import Rejection, Variant
-from edgeopt.documents import decode_json, plain
+from edgeopt.documents import decode_json, encode_json
 from edgeopt.errors import DocumentError, StoreError
 from edgeopt.store import tables
 from edgeopt.store.database import Database
+from edgeopt.store.finite import finite
 
 T = TypeVar("T")
 
@@ -185,9 +185,9 @@ class Ledger:
 
     def remember_device_noise(self, fingerprint: str, noise: float) -> None:
         """Keep the noise of a device, replacing what was known."""
-        number = json.loads(_text(noise))
+        _check(noise)
         with self._database.writing() as connection:
-            _put(connection, tables.devices, {"fingerprint": fingerprint}, {"noise": number})
+            _put(connection, tables.devices, {"fingerprint": fingerprint}, {"noise": noise})
 
     def deployments(self, device: str) -> tuple[Deployment, ...]:
         """What was put on the device of that name, newest first."""
@@ -217,14 +217,17 @@ class Ledger:
 
 
 def _text(noun: object) -> str:
-    """JSON of a noun. JSON has no NaN, and a NaN that became null would not come back."""
-    try:
-        return json.dumps(plain(noun), allow_nan=False, separators=(",", ":"))
-    except ValueError:
+    _check(noun)
+    return encode_json(noun)
+
+
+def _check(noun: object) -> None:
+    """JSON has no NaN, and a NaN that became null would not come back."""
+    if not finite(noun):
         raise StoreError(
             f"a {type(noun).__name__} holds a number that is NaN or infinite, which the ledger does not keep.",
             remedy="Say `None` for what is not known.",
-        ) from None
+        )
 
 
 def _known(kind: type[T], document: str) -> T | None:
