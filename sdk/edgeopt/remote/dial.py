@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import paramiko
 
-from edgeopt.remote.hostkeys import KnownHosts
+from edgeopt.remote.known_hosts import KnownHosts
 from edgeopt.remote.link import STALL_SECONDS
 from edgeopt.remote.ssh_auth import authenticate, within
 from edgeopt.remote.ssh_config import Hop
@@ -22,8 +22,8 @@ from edgeopt.remote.wire import MeteredSocket, break_socket, unacknowledged_byte
 
 CONNECT_SECONDS = 10.0
 LOGIN_SECONDS = 60.0
-_PING_SECONDS = 4.0
-_WINDOW_BYTES = 16 << 20
+_PINGS = 4
+_WINDOW_BYTES = 4 << 20
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 
 
@@ -92,7 +92,7 @@ class Dialer:
             key = transport.get_remote_server_key()
             self.known_hosts.verify(hop.key_name, key, device=self.device, address=address)
             authenticate(transport, hop, device=self.device)
-        transport.packetizer.set_keepalive(_PING_SECONDS, lambda: ping(transport))
+        transport.packetizer.set_keepalive(self.stall_seconds / _PINGS, lambda: ping(transport))
         return transport
 
     def _reach(self, hop: Hop) -> socket.socket | paramiko.Channel:
@@ -162,7 +162,5 @@ def _spawn_proxy(command: str) -> tuple[socket.socket, subprocess.Popen[bytes]]:
     """A ProxyCommand on one end of a socket pair: the other end is a socket like any other, which can be broken."""
     ours, theirs = socket.socketpair()
     with theirs:
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", f"exec {command}"], stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=subprocess.DEVNULL
-        )
+        process = subprocess.Popen(["/bin/sh", "-c", f"exec {command}"], stdin=theirs.fileno(), stdout=theirs.fileno())
     return ours, process

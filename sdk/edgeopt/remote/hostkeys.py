@@ -1,89 +1,83 @@
-"""Pinned host keys, in OpenSSH's known_hosts format in edgeopt's own home.
-
-Separate from the user's known_hosts: accepting a key for a terminal must not open the way to pushing programs.
-"""
+"""Enrolment: look at a device's host key without logging in, and pin it when its fingerprint is the expected one."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import paramiko
+from edgeopt.core.device import Device
+from edgeopt.errors import UnknownHostKeyError
 
-from edgeopt import home
-from edgeopt.documents import write_atomically
-from edgeopt.errors import ChangedHostKeyError, UnknownHostKeyError
-from edgeopt.remote.lockfile import locked
+if TYPE_CHECKING:
+    import paramiko
 
-
-def fingerprint(key: paramiko.PKey) -> str:
-    """A key's fingerprint as OpenSSH prints it: ``SHA256:`` and 43 characters."""
-    digest = hashlib.sha256(key.asbytes()).digest()
-    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+    from edgeopt.remote.known_hosts import KnownHosts
 
 
-class KnownHosts:
-    """The pinned keys.
+def scan(device: Device, known_hosts: KnownHosts | None = None) -> str:
+    """The fingerprint that a device shows, ``SHA256:...``. Nothing is offered to it; jump hosts must be pinned.
+
+    Raises:
+        DeviceError: It cannot be reached.
+    """
+    from edgeopt.remote.known_hosts import fingerprint
+
+    return fingerprint(_shown(device, known_hosts)[1])
+
+
+def known_to_ssh(device: Device) -> bool:
+    """Whether the user's own ``~/.ssh/known_hosts`` vouches for the key that the device shows now.
+
+    Raises:
+        DeviceError: It cannot be reached.
+    """
+    from edgeopt.remote.known_hosts import user_known_hosts
+
+    name, key = _shown(device, None)
+    return key in user_known_hosts().keys(name)
+
+
+def trust(device: Device, expected: str, *, replace: bool = False, known_hosts: KnownHosts | None = None) -> None:
+    """Pin a device's host key.
 
     Args:
-        path: The file; need not exist. By default ``known_hosts`` in edgeopt's home.
+        device: The device.
+        expected: Its fingerprint, ``SHA256:...``: it is asked again, and must show this one.
+        replace: Whether another key that is pinned may be replaced.
+        known_hosts: Where to pin; edgeopt's own file by default.
+
+    Raises:
+        UnknownHostKeyError: The device shows another fingerprint.
+        ChangedHostKeyError: Another key is pinned, and `replace` is not set.
+        DeviceError: It cannot be reached.
     """
+    from edgeopt.remote.known_hosts import KnownHosts, fingerprint
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path or home.home() / "known_hosts"
-
-    def keys(self, name: str) -> tuple[paramiko.PKey, ...]:
-        """The keys that are pinned for a server's name; hashed names are found too."""
-        if not self.path.is_file():
-            return ()
-        found = paramiko.HostKeys(str(self.path)).lookup(name)
-        return tuple(found.values()) if found else ()
-
-    def verify(self, name: str, key: paramiko.PKey, *, device: str, address: str) -> None:
-        """Let a server pass only with a pinned key.
-
-        Args:
-            name: The server's name in the file.
-            key: What it showed.
-            device: The device's name, for the message.
-            address: ``user@host[:port]``, for the message.
-
-        Raises:
-            UnknownHostKeyError: Nothing is pinned for it.
-            ChangedHostKeyError: Something else is pinned for it.
-        """
-        pinned, shown = self.keys(name), fingerprint(key)
-        if not pinned:
-            raise UnknownHostKeyError(
-                f"{device}: the host key of {name} is not pinned yet; the server shows {shown} ({key.get_name()}).",
-                remedy=f"Compare it with the device's own, then: edgeopt device add {device} {address} "
-                f"--fingerprint {shown}",
-            )
-        if all(key != known for known in pinned):
-            known = ", ".join(fingerprint(known) for known in pinned)
-            raise ChangedHostKeyError(
-                f"{device}: the host key of {name} has changed: pinned {known}, shown {shown}. Nothing was sent.",
-                remedy=f"If the device was reinstalled: edgeopt device trust {device} --replace. If not, do not go on.",
-            )
-
-    def pin(self, name: str, key: paramiko.PKey) -> None:
-        """Pin `key` for a server's name, in place of every key pinned before."""
-        with locked(self.path):
-            lines = self.path.read_text().splitlines() if self.path.is_file() else []
-            kept = [line for line in lines if name not in line.partition(" ")[0].split(",")]
-            kept.append(f"{name} {key.get_name()} {key.get_base64()}")
-            write_atomically(self.path, ("\n".join(kept) + "\n").encode())
-
-    def forget(self, name: str) -> None:
-        """Take all pins of a server's name away."""
-        with locked(self.path):
-            if self.path.is_file():
-                lines = self.path.read_text().splitlines()
-                kept = [line for line in lines if name not in line.partition(" ")[0].split(",")]
-                write_atomically(self.path, "".join(f"{line}\n" for line in kept).encode())
+    pins = known_hosts or KnownHosts()
+    name, key = _shown(device, pins)
+    if fingerprint(key) != expected:
+        raise UnknownHostKeyError(
+            f"{device.name}: {name} shows {fingerprint(key)}, not {expected}. Nothing was pinned.",
+            remedy="On the device: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub",
+        )
+    pinned = pins.keys(name)
+    if key in pinned:
+        return
+    if pinned and not replace:
+        pins.verify(name, key, device=device.name, address=device.host)
+    pins.pin(name, key)
 
 
-def user_known_hosts() -> KnownHosts:
-    """The user's own file: believed when a device is added, and only then."""
-    return KnownHosts(Path.home() / ".ssh" / "known_hosts")
+def _shown(device: Device, known_hosts: KnownHosts | None) -> tuple[str, paramiko.PKey]:
+    """A device's name in known_hosts and the key that it shows."""
+    from edgeopt.remote.dial import Dialer
+    from edgeopt.remote.known_hosts import KnownHosts
+    from edgeopt.remote.ssh_config import route
+
+    *jumps, hop = route(device)
+    dialer = Dialer(device.name, known_hosts or KnownHosts())
+    try:
+        for jump in jumps:
+            dialer.enter(jump)
+        return hop.key_name, dialer.approach(hop).get_remote_server_key()
+    finally:
+        dialer.close()

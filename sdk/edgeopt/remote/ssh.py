@@ -11,7 +11,7 @@ import paramiko
 from edgeopt.core.device import Device
 from edgeopt.errors import LinkLostError
 from edgeopt.remote.dial import LOGIN_SECONDS, Dialer
-from edgeopt.remote.hostkeys import KnownHosts
+from edgeopt.remote.known_hosts import KnownHosts
 from edgeopt.remote.link import STALL_SECONDS
 from edgeopt.remote.ssh_config import route
 

@@ -1,0 +1,333 @@
+"""The runner's client: one device, its runner in place and answering, over a link that is made again when it is lost.
+
+A lost link means *unknown*, never *failed*: every verb is idempotent, so the client reconnects and asks again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from edgeopt import home
+from edgeopt.core.device import Device, DeviceFacts
+from edgeopt.errors import BusyError, ConnectError, EdgeoptError, LinkLostError, ProtocolError, StoreError
+from edgeopt.remote import jobs, loader, push
+from edgeopt.remote.bundle import BUNDLE_NAME, Bundle, build_bundle
+from edgeopt.remote.facts import facts_of
+from edgeopt.remote.link import STALL_SECONDS, Link
+from edgeopt.remote.session import Session
+from edgeopt.remote.untrusted import field, one_line
+from edgeopt_runner.protocol import LEASE_SECONDS, PROTOCOL
+
+T = TypeVar("T")
+OnProgress = Callable[[Mapping[str, Any]], None]
+
+REQUEST_SECONDS = 60.0
+PROBE_SECONDS = 180.0
+_REQUEST_ATTEMPTS = 3
+_TRANSFER_ATTEMPTS = 5
+_FIRST_WAIT_SECONDS = 0.5
+_LONGEST_WAIT_SECONDS = 8.0
+_FIRST_POLL_SECONDS = 0.2
+_LONGEST_POLL_SECONDS = 2.0
+PATIENCE_SECONDS = 600.0
+"""How long a job waits for its device to come back: boards take minutes to reboot."""
+
+
+def connect(
+    device: Device,
+    *,
+    owner: jobs.Owner | None = None,
+    known_hosts: Path | None = None,
+    stall_seconds: float = STALL_SECONDS,
+) -> Connection:
+    """Reach a device and put the runner there.
+
+    Args:
+        device: The device.
+        owner: Who asks, for leases and jobs; by default this user on this computer.
+        known_hosts: Pinned host keys; by default the file in edgeopt's home.
+        stall_seconds: Longest silence that a call bears.
+
+    Returns:
+        A connection, to be closed; best used in a ``with``.
+
+    Raises:
+        ConnectError: It cannot be reached.
+        UnknownHostKeyError: Its host key is not pinned.
+        ChangedHostKeyError: Its host key is another than the pinned one.
+        AuthenticationError: It refused the login.
+        ProvisionError: It has no Python >= 3.6.
+        RemoteDiskError: Its root cannot be written.
+        ProtocolError: Its login prints things but starts nothing.
+        DeadlineError: It fell silent.
+        StoreError: edgeopt's home cannot be written here.
+    """
+    bundle = _bundle()
+    return Connection(device, bundle, owner or jobs.this_owner(), known_hosts, stall_seconds)
+
+
+def _bundle() -> Bundle:
+    path = home.home() / "cache" / "runner" / BUNDLE_NAME
+    try:
+        return build_bundle(path)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error}.", remedy="Set EDGEOPT_HOME to a folder of yours.") from None
+
+
+class Connection:
+    """A device with its runner. Made by `connect`; requests may come from several threads."""
+
+    def __init__(
+        self, device: Device, bundle: Bundle, owner: jobs.Owner, known_hosts: Path | None, stall_seconds: float
+    ) -> None:
+        self.device, self.owner = device, owner
+        self._bundle, self._known_hosts, self._stall_seconds = bundle, known_hosts, stall_seconds
+        self._lock = threading.RLock()
+        self._link: Link | None = None
+        self._open()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def runner_digest(self) -> str:
+        """SHA-256 of the runner's bundle that answers."""
+        return self._bundle.digest
+
+    def close(self) -> None:
+        """End the connection; jobs on the device go on."""
+        with self._lock:
+            if self._link is not None:
+                self._link.close()
+                self._link = None
+
+    def _open(self) -> None:
+        self._link = self._make_link()
+        try:
+            self.placed, channel, reader = loader.start(self._link, self.device, self._bundle)
+            self._session = Session(self._link, channel, reader)
+            self.hello = self._session.request("hello", {"protocols": [PROTOCOL]}, REQUEST_SECONDS)
+            if self.hello.get("protocol") != PROTOCOL:
+                raise ProtocolError(f"{self.device.name}: the runner speaks protocol {self.hello.get('protocol')!r}.")
+        except BaseException:
+            self.close()
+            raise
+
+    def _make_link(self) -> Link:
+        if self.device.transport == "local":
+            from edgeopt.remote.local import LocalLink
+
+            return LocalLink(self.device.name)
+        from edgeopt.remote.known_hosts import KnownHosts
+        from edgeopt.remote.ssh import SshLink
+
+        return SshLink(self.device, known_hosts=KnownHosts(self._known_hosts), stall_seconds=self._stall_seconds)
+
+    def _live(self) -> tuple[Link, Session]:
+        """The link and session, made again where they were given up."""
+        with self._lock:
+            if self._link is None:
+                self._open()
+            assert self._link is not None
+            return self._link, self._session
+
+    def _drop(self, link: Link) -> None:
+        with self._lock:
+            if self._link is link:
+                self.close()
+
+    def _persist(self, call: Callable[[Link, Session], T], *, attempts: int, patience_seconds: float = 0.0) -> T:
+        """Call, and on a lost link reconnect and call again: so often at least, and for so long at least."""
+        wait_seconds, attempt, started = _FIRST_WAIT_SECONDS, 1, time.monotonic()
+        while True:
+            link: Link | None = None
+            try:
+                link, session = self._live()
+                return call(link, session)
+            except (LinkLostError, ConnectError):
+                if link is not None:
+                    self._drop(link)
+                waited_seconds = time.monotonic() - started
+                if attempt >= attempts and waited_seconds >= patience_seconds:
+                    raise
+            time.sleep(wait_seconds)
+            wait_seconds, attempt = min(wait_seconds * 2, _LONGEST_WAIT_SECONDS), attempt + 1
+
+    def request(self, verb: str, *, deadline_seconds: float = REQUEST_SECONDS, **params: Any) -> dict[str, Any]:
+        """Ask the runner; asks again over a new link where the link was lost (every verb is idempotent).
+
+        Raises:
+            RunnerError: The runner refused; `status` has its code.
+            DeviceError: It cannot be reached any more, or its answer is none.
+        """
+        return self._persist(
+            lambda _, session: session.request(verb, params, deadline_seconds), attempts=_REQUEST_ATTEMPTS
+        )
+
+    def probe(self, *, runtimes: bool = True) -> DeviceFacts:
+        """What the device is and what it can run.
+
+        Raises:
+            ProtocolError: Its answer does not have that shape.
+        """
+        answer = self.request("probe", deadline_seconds=PROBE_SECONDS, runtimes=runtimes)
+        return facts_of(answer, self.device.name)
+
+    def have(self, digests: Sequence[str]) -> frozenset[str]:
+        """Those of the objects that the device has."""
+        answer = self.request("have", digests=list(digests))
+        return frozenset(digests) & {str(digest) for digest in field(answer, "have", list, self._where("have"))}
+
+    def push(self, path: Path, digest: str, progress: push.Progress | None = None) -> push.PushReport:
+        """Bring a file to the device, verified there; resumed over at most five links.
+
+        Args:
+            path: The file.
+            digest: Its SHA-256.
+            progress: Hears of the bytes that are there.
+
+        Raises:
+            RemoteDiskError: No room there.
+            RunnerError: It arrived with another digest.
+            DeviceError: The device cannot be reached any more.
+        """
+        push.check_digest(digest, self._where("push"))
+        sent = 0
+
+        def once(link: Link, _: Session) -> None:
+            nonlocal sent
+            for count in push.send_object(link, self.placed, path, digest, progress):
+                sent += count
+
+        if digest not in self.have([digest]):
+            self._persist(once, attempts=_TRANSFER_ATTEMPTS)
+        return push.PushReport(path.stat().st_size, sent)
+
+    def fetch(self, digest: str, destination: Path, limit_bytes: int) -> int:
+        """Bring an object of the device here; returns its size.
+
+        Raises:
+            ProtocolError: Larger than `limit_bytes`, or not what its digest says.
+            RunnerError: The device does not have it.
+        """
+        push.check_digest(digest, self._where("fetch"))
+        return self._persist(
+            lambda link, _: push.fetch_object(link, self.placed, digest, destination, limit_bytes),
+            attempts=_TRANSFER_ATTEMPTS,
+        )
+
+    @contextlib.contextmanager
+    def lease(self, reason: str) -> Iterator[None]:
+        """Have the board for the length of the block; renewed by a thread.
+
+        Raises:
+            BusyError: Somebody else has it; names owner and reason.
+        """
+        self._take_lease(reason)
+        ended = threading.Event()
+        renewing = threading.Thread(target=self._renew_lease, args=(reason, ended), name="edgeopt-lease", daemon=True)
+        renewing.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            with contextlib.suppress(EdgeoptError):
+                _, session = self._live()
+                session.request("unlease", self.owner.document(), REQUEST_SECONDS)
+
+    def _take_lease(self, reason: str) -> None:
+        answer = self.request(
+            "lease", owner=self.owner.owner, host=self.owner.host, reason=reason, seconds=LEASE_SECONDS
+        )
+        if field(answer, "held", bool, self._where("lease")):
+            return
+        lease = answer.get("lease")
+        holder = lease if isinstance(lease, dict) else {}
+        who = f"{one_line(str(holder.get('owner')))}@{one_line(str(holder.get('host')))}"
+        why = one_line(str(holder.get("reason") or ""))
+        raise BusyError(
+            f"{self.device.name} is in use by {who}{f' ({why})' if why else ''}.",
+            remedy=f"Wait, or ask {who}; the lease ends {LEASE_SECONDS:g} s after its last sign of life.",
+            status="busy",
+        )
+
+    def _renew_lease(self, reason: str, ended: threading.Event) -> None:
+        while not ended.wait(LEASE_SECONDS / 3):
+            with contextlib.suppress(EdgeoptError):
+                self._take_lease(reason)
+
+    def run_job(self, job: Mapping[str, Any], on_progress: OnProgress | None = None) -> dict[str, Any]:
+        """Submit a job and wait for its result, through lost links and reboots; a known job is collected, not repeated.
+
+        Args:
+            job: A document of `edgeopt.remote.jobs`.
+            on_progress: Hears of every status.
+
+        Returns:
+            The result document; its ``status`` says whether it ended well.
+
+        Raises:
+            LinkLostError: The device did not come back; the job may go on there.
+            ProtocolError: The result is not of this job.
+            RunnerError: The runner refused it.
+        """
+        order = {**job, "owner": {**self.owner.document(), "reason": jobs.reason_of(job)}}
+        status = self._ask_patiently("submit", job=order)
+        poll_seconds = _FIRST_POLL_SECONDS
+        while field(status, "state", str, self._where("status")) in ("queued", "running"):
+            if on_progress is not None:
+                on_progress(status)
+            time.sleep(poll_seconds)
+            poll_seconds = min(poll_seconds * 1.3, _LONGEST_POLL_SECONDS)
+            status = self._ask_patiently("status", job_id=job["job_id"])
+        result = self._ask_patiently("result", job_id=job["job_id"])
+        return jobs.check_result(result, job, self.device.name)
+
+    def _ask_patiently(self, verb: str, **params: Any) -> dict[str, Any]:
+        return self._persist(
+            lambda _, session: session.request(verb, params, REQUEST_SECONDS),
+            attempts=_REQUEST_ATTEMPTS,
+            patience_seconds=PATIENCE_SECONDS,
+        )
+
+    def cancel(self, job_id: str) -> None:
+        """End a job on the device."""
+        self.request("cancel", job_id=job_id)
+
+    def apps(self) -> list[dict[str, Any]]:
+        """The applications on the device, with their releases."""
+        found = field(self.request("apps"), "apps", list, self._where("apps"))
+        return [entry for entry in found if isinstance(entry, dict)]
+
+    def gc(self, keep: Sequence[str] = ()) -> tuple[int, int]:
+        """Remove what no release, young job or `keep` names; returns how many objects, and how many bytes."""
+        answer, where = self.request("gc", keep=list(keep)), self._where("gc")
+        return field(answer, "removed", int, where), field(answer, "freed_bytes", int, where)
+
+    def clean(self, *, force: bool = False) -> None:
+        """Take everything of edgeopt's off the device, and end the connection.
+
+        Raises:
+            RunnerError: Applications are active there, and `force` is not set.
+        """
+        self.request("clean", deadline_seconds=PROBE_SECONDS, force=force)
+        self.close()
+
+    def logs(self, job_id: str, limit_bytes: int = 65536) -> str:
+        """The last of what a job's worker printed."""
+        answer = self.request("logs", job_id=job_id, bytes=limit_bytes)
+        return str(field(answer, "text", str, self._where("logs")))
+
+    def _where(self, verb: str) -> str:
+        return f"{self.device.name}: {verb}"

@@ -1,0 +1,295 @@
+"""Job documents for the runner, and its results as nouns (shapes: `edgeopt_runner.protocol`). No I/O."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import platform
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from edgeopt.core.deployment import Deployment
+from edgeopt.core.measurement import Measurement
+from edgeopt.core.model import Artifact
+from edgeopt.core.plan import Plan
+from edgeopt.core.profile import Settings
+from edgeopt.documents import decode, plain
+from edgeopt.errors import DocumentError, ProtocolError, RunnerError
+from edgeopt.remote.untrusted import field, one_line
+
+Job = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who has a board: two runs of one user on one computer are the same owner, so that a restarted one can go on.
+
+    Attributes:
+        owner: Login name.
+        host: Computer.
+    """
+
+    owner: str
+    host: str
+
+    def document(self) -> dict[str, str]:
+        """As requests carry it."""
+        return {"owner": self.owner, "host": self.host}
+
+
+def this_owner() -> Owner:
+    """This user on this computer."""
+    return Owner(getpass.getuser(), platform.node() or "unknown")
+
+
+class WheelFile(Protocol):
+    """What `provision_job` needs of a wheel."""
+
+    @property
+    def name(self) -> str:
+        """Distribution name."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file."""
+
+
+def measure_job(
+    *,
+    artifact: Artifact,
+    settings: Settings,
+    plan: Plan,
+    golden: str,
+    min_cosine: float,
+    evaluation: str | None = None,
+    metric: str = "fidelity",
+    memory_bytes: int | None = None,
+    max_start_celsius: float = 70.0,
+    deadline_seconds: Mapping[str, float] | None = None,
+    reason: str = "measure",
+    job_id: str | None = None,
+) -> Job:
+    """Measure a variant once under a plan.
+
+    Args:
+        artifact: The variant's file.
+        settings: How to run it.
+        plan: How to measure.
+        golden: Digest of the golden samples.
+        min_cosine: What the golden outputs must reach.
+        evaluation: Digest of the evaluation samples, or ``None``.
+        metric: ``top1``, ``fidelity`` or ``outputs``.
+        memory_bytes: Limit of the worker's resident memory.
+        max_start_celsius: Wait for this temperature first.
+        deadline_seconds: Deadlines by phase; generous ones by default.
+        reason: For those who wait for the board.
+        job_id: 32 hexadecimal digits, the same for the same work; random by default.
+    """
+    return _job(
+        "measure",
+        reason,
+        job_id,
+        memory_bytes=memory_bytes,
+        deadline_seconds=deadline_seconds,
+        fields={
+            "artifact": _file(artifact),
+            "settings": plain(settings),
+            "plan": plain(plan),
+            "golden": golden,
+            "min_cosine": min_cosine,
+            "evaluation": evaluation,
+            "metric": metric,
+            "max_start_celsius": max_start_celsius,
+        },
+    )
+
+
+def activate_job(
+    *,
+    app: str,
+    artifact: Artifact,
+    settings: Settings,
+    golden: str,
+    min_cosine: float,
+    max_latency_ns: int | None = None,
+    runs: int = 20,
+    reason: str = "activate",
+    job_id: str | None = None,
+) -> Job:
+    """Make a variant the active release of an application, if it is healthy there.
+
+    Args:
+        app: The application.
+        artifact: The variant's file.
+        settings: How to run it.
+        golden: Digest of the golden samples.
+        min_cosine: What the golden outputs must reach.
+        max_latency_ns: Longest median latency that is healthy.
+        runs: Inferences of the health check.
+        reason: For those who wait for the board.
+        job_id: As in `measure_job`.
+    """
+    return _job(
+        "activate",
+        reason,
+        job_id,
+        fields={
+            "app": app,
+            "artifact": _file(artifact),
+            "settings": plain(settings),
+            "golden": golden,
+            "min_cosine": min_cosine,
+            "max_latency_ns": max_latency_ns,
+            "runs": runs,
+        },
+    )
+
+
+def rollback_job(app: str, *, job_id: str | None = None) -> Job:
+    """Make the previous release of an application active again."""
+    return _job("rollback", f"rollback of {app}", job_id, fields={"app": app})
+
+
+def provision_job(
+    wheels: Sequence[WheelFile],
+    *,
+    runtimes: Sequence[str] = (),
+    system_site_packages: bool = False,
+    job_id: str | None = None,
+) -> Job:
+    """Make an environment on the device from wheels that were pushed there.
+
+    Args:
+        wheels: The wheels.
+        runtimes: Engines that it is made for; part of its key.
+        system_site_packages: Whether it sees the device's own packages.
+        job_id: As in `measure_job`.
+    """
+    entries = [{"name": wheel.name, "sha256": wheel.digest} for wheel in wheels]
+    key = _digest({"wheels": entries, "runtimes": list(runtimes), "system": system_site_packages})[:16]
+    fields = {"key": key, "wheels": entries, "system_site_packages": system_site_packages}
+    return _job("provision", "provision", job_id, fields=fields)
+
+
+def _job(
+    kind: str,
+    reason: str,
+    job_id: str | None,
+    *,
+    fields: Job,
+    memory_bytes: int | None = None,
+    deadline_seconds: Mapping[str, float] | None = None,
+) -> Job:
+    """A job document; the owner is set by the client that submits it."""
+    limits = {"memory_bytes": memory_bytes, "deadline_seconds": dict(deadline_seconds or {})}
+    identifier = job_id or secrets.token_hex(16)
+    # bound to the content: a result that was made for other work under the same name is told apart
+    nonce = _digest({"job_id": identifier, "kind": kind, "limits": limits, **fields})[:32]
+    return {
+        "job_id": identifier,
+        "nonce": nonce,
+        "kind": kind,
+        "owner": {**this_owner().document(), "reason": reason},
+        "limits": limits,
+        **fields,
+    }
+
+
+def _file(artifact: Artifact) -> dict[str, Any]:
+    return {"sha256": artifact.digest, "size": artifact.size_bytes, "format": artifact.format}
+
+
+def _digest(document: Any) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def reason_of(job: Mapping[str, Any]) -> str:
+    """Why a job is run, for those who wait for the board."""
+    return str(job["owner"]["reason"])
+
+
+def check_result(result: Job, job: Mapping[str, Any], device: str) -> Job:
+    """The result, if it is of this job.
+
+    Raises:
+        ProtocolError: It is of another job, or names another file or other settings than were ordered.
+    """
+    where = f"{device}: result"
+    for name in ("job_id", "nonce", "kind"):
+        if field(result, name, str, where) != job[name]:
+            raise ProtocolError(f"{where}: {name} is {result[name][:40]!r}, not {job[name]!r}.")
+    field(result, "status", str, where)
+    if job["kind"] == "measure":
+        measured = field(result, "measurement", dict, where)
+        wanted = {"variant_digest": job["artifact"]["sha256"], "settings": job["settings"], "plan": job["plan"]}
+        for name, value in wanted.items():
+            if measured.get(name) != value:
+                raise ProtocolError(f"{where}: {name} of the measurement is not what was ordered.")
+    return result
+
+
+def require_ok(result: Mapping[str, Any], doing: str) -> None:
+    """Let only a job that ended well pass.
+
+    Raises:
+        RunnerError: It did not; `status` says how it ended.
+    """
+    status = str(result.get("status"))
+    if status != "ok":
+        detail = one_line(str(result.get("detail") or "no detail"), 400)
+        raise RunnerError(f"{doing} ended with {status}: {detail}.", status=status)
+
+
+def measurement_of(result: Mapping[str, Any]) -> Measurement:
+    """The measurement in a result, also of a launch that failed.
+
+    Raises:
+        ProtocolError: It does not have that shape, or its figures contradict each other.
+    """
+    try:
+        measurement: Measurement = decode(Measurement, result.get("measurement"), where="measurement")
+    except DocumentError as error:
+        raise ProtocolError(error.message) from None
+    latency = measurement.latency
+    if latency is not None:
+        percentiles = [value for value in (latency.p90_ns, latency.p95_ns, latency.p99_ns) if value is not None]
+        ordered = [latency.min_ns, latency.median_ns, *percentiles, latency.max_ns]
+        if (
+            not latency.samples_ns
+            or min(latency.samples_ns) < 0
+            or latency.per_sample < 1
+            or ordered != sorted(ordered)
+        ):
+            raise ProtocolError(f"measurement: latencies {ordered} of {len(latency.samples_ns)} samples cannot be.")
+    if (measurement.latency is None or measurement.correctness is None) and measurement.ok:
+        raise ProtocolError("measurement: it ended well but has no latency or no check of the outputs.")
+    return measurement
+
+
+def deployment_of(result: Mapping[str, Any], device: str) -> Deployment:
+    """The deployment that an ``activate`` or ``rollback`` left active.
+
+    Args:
+        result: The result document.
+        device: The device's name.
+
+    Raises:
+        ProtocolError: It does not have that shape.
+    """
+    where = f"{device}: deployment"
+    document = field(result, "deployment", dict, where)
+    values = {
+        **{key: document.get(key) for key in ("app", "release", "previous", "healthy")},
+        "device": device,
+        "variant_digest": document.get("sha256"),
+        "settings": document.get("settings") or {},
+        "detail": document.get("detail") or "",
+    }
+    try:
+        deployment: Deployment = decode(Deployment, values, where=where)
+    except DocumentError as error:
+        raise ProtocolError(error.message) from None
+    return deployment
