@@ -11,7 +11,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from edgeopt_runner import storage
 
-_ROTATE_BYTES = 64 << 10
+_ROTATE_BYTES = 16 << 10
 
 
 def _encode(record: Dict[str, Any]) -> bytes:

@@ -325,7 +325,7 @@ def test_journal_with_a_flipped_bit_ends_before_it(tmp_path: Path) -> None:
 
 def test_journal_stays_small(tmp_path: Path) -> None:
     journal = Journal(str(tmp_path / "journal.jsonl"))
-    for number in range(80):
+    for number in range(40):
         journal.append({"step": "committed", "highest": number, "detail": "x" * 2000})
-    assert Path(journal.path).stat().st_size < 80_000
-    assert journal.last()["highest"] == 79
+    assert Path(journal.path).stat().st_size < 24_000
+    assert journal.last()["highest"] == 39
