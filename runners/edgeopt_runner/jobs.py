@@ -29,7 +29,7 @@ from edgeopt_runner.work import KINDS
 
 LOG_LIMIT_BYTES = 256 << 10
 START_SECONDS = 60
-CANCEL_SECONDS = 10.0
+CANCEL_SECONDS = 5.0
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _IN_SUPERVISOR = ("activate", "rollback")
 
@@ -56,10 +56,10 @@ def submit(root: str, job: Dict[str, Any]) -> Dict[str, Any]:
 def _check(root: str, job: Dict[str, Any]) -> str:
     job_id = storage.check_identifier(job.get("job_id"))
     storage.check_identifier(job.get("nonce"), "nonce")
-    kind, owner, limits = job.get("kind"), job.get("owner"), job.get("limits", {})
+    kind, owner, limits = str(job.get("kind")), job.get("owner"), job.get("limits", {})
     if kind not in KINDS and kind not in _IN_SUPERVISOR:
         known = ", ".join(sorted(KINDS) + sorted(_IN_SUPERVISOR))
-        raise Refusal(BAD_REQUEST, "kind is %.80r" % (kind,), "This runner knows %s; push a newer one." % known)
+        raise Refusal(BAD_REQUEST, "kind is %.80r" % kind, "This runner knows %s; push a newer one." % known)
     if not isinstance(owner, dict) or not all(isinstance(owner.get(k), str) for k in ("owner", "host", "reason")):
         raise Refusal(BAD_REQUEST, "owner is %.80r" % (owner,), "Send owner, host and reason.")
     deadlines = limits.get("deadline_seconds") or {} if isinstance(limits, dict) else None

@@ -122,7 +122,7 @@ def failure(refusal: Refusal) -> Dict[str, Any]:
 
 def _answer(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
     verb, params = request.get("verb"), request.get("params", {})
-    if verb not in VERBS:
+    if not isinstance(verb, str) or verb not in VERBS:
         raise Refusal(UNKNOWN_VERB, "verb %.80r" % (verb,), "This runner knows %s." % ", ".join(sorted(VERBS)))
     if not isinstance(params, dict):
         raise Refusal(BAD_REQUEST, "params is %.80r" % (params,), "Send an object.")
