@@ -54,7 +54,7 @@ def linear_ticks(low: float, high: float, count: int = 6) -> tuple[float, ...]:
     """About `count` round values from `low` to `high`."""
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.75)
     first, last = math.ceil(low / step), math.floor(high / step)
     return tuple(round(index * step, 12) for index in range(first, last + 1))
 

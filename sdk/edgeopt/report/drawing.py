@@ -11,7 +11,7 @@ from edgeopt.report.picture import Picture, Point
 WIDTH, HEIGHT = 960, 440
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 24, 52
 _RADIUS_MIN, _RADIUS_MAX = 5.0, 15.0
-_CHARACTER, _LINE = 7.2, 14.0
+_CHARACTER, _LINE = 7.8, 14.0
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -77,10 +78,10 @@ def picture_of(record: RunRecord) -> Picture | None:
     if record.selection is None:
         return None
     metric, selection = record.data.metric, record.selection
-    numbered = [(number, item) for number, item in enumerate(selection.assessments, 1) if item.latency_ns]
+    with_metric = any(item.metric is not None for item in selection.assessments)
+    numbered = [(number, item) for number, item in enumerate(selection.assessments, 1) if _drawable(item, with_metric)]
     if not numbered:
         return None
-    with_metric = any(item.metric is not None for _, item in numbered)
     points = [_point(number, item, record, with_metric) for number, item in numbered]
     floor = _floor(selection, metric) if with_metric else None
     y, cut = _y_axis(points, floor)
@@ -94,7 +95,7 @@ def picture_of(record: RunRecord) -> Picture | None:
     y_title = f"{metric}, %" if q.is_share(metric) else metric
     return Picture(
         drawn,
-        axis_for([value for value in x_values if value > 0] or [1.0], may_log=True),
+        axis_for(x_values, may_log=True),
         y,
         "median latency, ms (left is faster)",
         visible(y_title, 40) if with_metric else "size of the model file, MiB",
@@ -102,6 +103,17 @@ def picture_of(record: RunRecord) -> Picture | None:
         floor,
         _front(drawn, higher_is_better=with_metric),
     )
+
+
+def _drawable(item: Assessment, with_metric: bool) -> bool:
+    """Whether it was measured, with numbers that an axis can hold."""
+    latency, drop = item.latency_ns, item.drop
+    if latency is None or (with_metric and item.metric is None):
+        return False
+    limited = [item.limited_latency_ns.high] if item.limited_latency_ns else []
+    drops = [drop.value, drop.low, drop.high] if drop else []
+    figures = [latency.value, latency.low, latency.high, item.metric or 0.0, *limited, *drops]
+    return latency.low > 0 and all(math.isfinite(figure) for figure in figures)
 
 
 def _point(number: int, item: Assessment, record: RunRecord, with_metric: bool) -> Point:
@@ -161,15 +173,15 @@ def _floor(selection: Selection, metric: str) -> Limit | None:
     original = summary.baseline(selection)
     if selection.budget.max_drop is None or original is None or original.metric is None:
         return None
-    scale = 100.0 if q.is_share(metric) else 1.0
+    scale, unit = (100.0, " points") if q.is_share(metric) else (1.0, "")
     value = (original.metric - selection.budget.max_drop) * scale
-    return Limit(value, f"budget: lose at most {visible(q.loss(metric, selection.budget.max_drop), 60)}")
+    return Limit(value, f"budget {q.metric_change(metric, selection.budget.max_drop)}{unit}")
 
 
 def _latency_limit(selection: Selection) -> Limit | None:
     limit = selection.budget.max_latency
     return (
-        Limit(limit.limit_ns / 1e6, f"budget: {limit.statistic} ≤ {q.milliseconds(limit.limit_ns)}") if limit else None
+        Limit(limit.limit_ns / 1e6, f"budget {limit.statistic} ≤ {q.milliseconds(limit.limit_ns)}") if limit else None
     )
 
 
@@ -183,7 +195,10 @@ def _y_axis(points: Sequence[Point], floor: Limit | None) -> tuple[Axis, float]:
     reach = max(top - min([*wanted, floor.value if floor else top]), abs(top) * 0.002)
     cut = top - _CUT * reach
     values = [value for point in points if point.y >= cut for value in (point.y_low, point.y_high)]
-    return axis_for([*values, *([floor.value] if floor else [])]), cut
+    values += [floor.value] if floor else []
+    if any(point.y < cut for point in points):  # room for what is drawn at the edge
+        values.append(min(values) - (top - min(values)) * 0.12)
+    return axis_for(values), cut
 
 
 def _clamp(point: Point, cut: float) -> Point:
@@ -191,9 +206,10 @@ def _clamp(point: Point, cut: float) -> Point:
 
 
 def _front(points: Sequence[Point], *, higher_is_better: bool) -> tuple[tuple[float, float], ...]:
-    """Corners of the front in this plane; the full front (memory and size too) is what `Point.pareto` marks."""
+    """Corners of the front in this plane, a staircase; `Point.pareto` counts memory and size too."""
     sign, corners = (1 if higher_is_better else -1), list[tuple[float, float]]()
     for point in sorted((p for p in points if p.pareto and not p.clamped), key=lambda p: (p.x, -sign * p.y)):
         if not corners or sign * point.y > sign * corners[-1][1]:
+            corners += [(point.x, corners[-1][1])] if corners else []
             corners.append((point.x, point.y))
     return tuple(corners)

@@ -53,11 +53,12 @@
       const limit = (points, label, px, py) => {
         line(points, colour("limit"), 1.5, [6, 4]);
         Object.assign(ctx, { fillStyle: colour("limit"), textAlign: "right", textBaseline: "alphabetic" });
-        ctx.fillText(label, Math.max(px, area.left + ctx.measureText(label).width + 4), py);
+        const wide = ctx.measureText(label).width;
+        ctx.fillText(label, Math.min(area.right, Math.max(px, area.left + wide)), py);
       };
       if (picture.latency) {
         const at = x.getPixelForValue(picture.latency.value);
-        limit([[at, area.top], [at, area.bottom]], picture.latency.label, at - 6, area.bottom - 8);
+        limit([[at, area.top], [at, area.bottom]], picture.latency.label, at + ctx.measureText(picture.latency.label).width / 2, area.top - 7);
       }
       if (picture.floor) {
         const at = y.getPixelForValue(picture.floor.value);
@@ -125,7 +126,7 @@
     return new Chart(document.getElementById("chart"), {
       type: "bubble", data: { datasets }, plugins: [furniture],
       options: {
-        animation: false, maintainAspectRatio: false, layout: { padding: { top: 6, right: 10 } },
+        animation: false, maintainAspectRatio: false, layout: { padding: { top: 20, right: 10 } },
         scales: { x: axis(picture.x, picture.x_title), y: axis(picture.y, picture.y_title) },
         plugins: {
           legend: { display: false },

@@ -1,0 +1,81 @@
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from rich.console import Console
+
+from edgeopt.core.device import LOCAL, Device
+from edgeopt.core.profile import Profile
+from edgeopt.report.listings import print_checks, print_devices, print_facts, print_profiles, print_runs
+from support.records import FACTS, HOSTILE, run_record
+
+
+@dataclass(frozen=True)
+class Finding:
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+def shown(show: Callable[[Console], None]) -> str:
+    stream = io.StringIO()
+    show(Console(file=stream, width=100))
+    return stream.getvalue()
+
+
+def test_devices_show_how_they_are_reached() -> None:
+    board = Device("pi5", "ssh", "10.0.0.5", port=2222, user="pi", jump="gate", labels={"shop": "berlin"})
+    text = shown(lambda console: print_devices([LOCAL, board], console))
+    assert "this machine" in text
+    assert "ssh pi@10.0.0.5:2222 via gate" in text
+    assert "shop=berlin" in text
+
+
+def test_empty_lists_say_how_to_begin() -> None:
+    assert "edgeopt device add" in shown(lambda console: print_devices([], console))
+    assert "edgeopt deploy" in shown(lambda console: print_runs([], console))
+
+
+def test_facts_leave_out_what_the_device_cannot_tell() -> None:
+    known = shown(lambda console: print_facts(FACTS, console))
+    bare = shown(lambda console: print_facts(replace(FACTS, model="", temperature_celsius=None, runtimes=()), console))
+    assert "Raspberry Pi 5" in known
+    assert "51 °C" in known
+    assert "onnxruntime 1.32.0 (CPUExecutionProvider)" in known
+    assert "board" not in bare
+    assert "°C" not in bare
+    assert "edgeopt device provision" in bare
+
+
+def test_checks_show_the_remedy_of_the_bad_ones_and_count_them() -> None:
+    checks = [Finding("python", True, "3.11.2"), Finding("disk", False, "12 MiB free", "free 100 MiB in ~/.edgeopt")]
+    text = shown(lambda console: print_checks(checks, console))
+    assert "-> free 100 MiB" in text
+    assert "2 checks, 1 to look at." in text
+    assert "all good" in shown(lambda console: print_checks(checks[:1], console))
+
+
+def test_runs_show_the_chosen_candidate() -> None:
+    text = shown(lambda console: print_runs([run_record()], console))
+    assert "r-20260101-7f3a" in text
+    assert "3.11×" in text
+
+
+def test_profiles_show_what_they_are_for() -> None:
+    text = shown(lambda console: print_profiles([Profile("x86-avx2", "x86", "PCs since 2013", ("x86_64",))], console))
+    assert "x86-avx2" in text
+    assert "PCs since 2013" in text
+
+
+def test_hostile_names_are_written_out_in_every_list() -> None:
+    device = Device(HOSTILE, "ssh", HOSTILE, user=HOSTILE, labels={HOSTILE: HOSTILE})
+    facts = replace(FACTS, model=HOSTILE, os=HOSTILE)
+    record = replace(run_record(), device=device, run_id=HOSTILE)
+    for text in (
+        shown(lambda console: print_devices([device], console)),
+        shown(lambda console: print_facts(facts, console)),
+        shown(lambda console: print_runs([record], console)),
+        shown(lambda console: print_checks([Finding(HOSTILE, False, HOSTILE, HOSTILE)], console)),
+    ):
+        assert not {"\x1b", "\x07", "\r", "\u202e"} & set(text)
