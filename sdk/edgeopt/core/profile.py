@@ -41,6 +41,7 @@ class Profile:
         description: One line.
         machine: ``uname -m`` it applies to.
         isa_all: Flags that a device must have to match.
+        isa_any: Flags of which it must have at least one; empty: none is asked.
         isa_none: Flags that it must not have.
         runtimes: Engines that may run there, best guess first.
         precisions: Precisions worth trying.
@@ -56,6 +57,7 @@ class Profile:
     description: str
     machine: tuple[str, ...]
     isa_all: tuple[str, ...] = ()
+    isa_any: tuple[str, ...] = ()
     isa_none: tuple[str, ...] = ()
     runtimes: tuple[str, ...] = ("onnxruntime",)
     precisions: tuple[str, ...] = ("float32",)
