@@ -18,7 +18,9 @@ def make_wheel(
 ) -> Path:
     """Write `<project>-1.0-py3-none-any.whl` with these members; `record` replaces the right RECORD."""
     info = f"{project}-1.0.dist-info"
-    members = {**files, f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {project}\nVersion: 1.0\n".encode()}
+    metadata = f"Metadata-Version: 2.1\nName: {project}\nVersion: 1.0\n".encode()
+    tags = b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    members = {**files, f"{info}/METADATA": metadata, f"{info}/WHEEL": tags}
     lines = [record_line(name, content) for name, content in members.items() if not name.endswith("/")]
     text = "\n".join([*lines, f"{info}/RECORD,,"]) if record is None else record
     folder.mkdir(parents=True, exist_ok=True)
