@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.sshd import Sshd, make_key, running_sshd
+
+from edgeopt.errors import ChangedHostKeyError, UnknownHostKeyError
+from edgeopt.remote import hostkeys
+from edgeopt.remote.client import connect
+from edgeopt.remote.known_hosts import KnownHosts
+from edgeopt.remote.ssh import SshLink
+
+
+def openssh_fingerprint(key: Path) -> str:
+    shown = subprocess.run(["ssh-keygen", "-lf", f"{key}.pub"], check=True, capture_output=True, text=True)
+    return shown.stdout.split()[1]
+
+
+def test_scan_shows_what_openssh_shows_and_offers_nothing(server: Sshd) -> None:
+    assert hostkeys.scan(server.device()) == openssh_fingerprint(server.host_key)
+    assert "authenticating" not in server.log
+    assert "publickey" not in server.log
+
+
+def test_an_unknown_host_key_is_refused_with_the_command_that_adds_it(computer: Path, tmp_path: Path) -> None:
+    with running_sshd(tmp_path / "board") as server:
+        with pytest.raises(UnknownHostKeyError) as caught:
+            connect(server.device())
+        fingerprint = openssh_fingerprint(server.host_key)
+        command = f"edgeopt device add board {server.user}@127.0.0.1:{server.port} --fingerprint {fingerprint}"
+        assert command in caught.value.remedy
+        assert fingerprint in caught.value.message
+        assert "publickey" not in server.log
+
+
+def test_a_changed_host_key_stops_everything_before_any_key_is_offered(server: Sshd) -> None:
+    before = openssh_fingerprint(server.host_key)
+    server.replace_host_key()
+    size = len(server.log)
+    with pytest.raises(ChangedHostKeyError) as caught:
+        connect(server.device())
+    assert not caught.value.retryable
+    assert before in caught.value.message
+    assert openssh_fingerprint(server.host_key) in caught.value.message
+    assert "edgeopt device trust board --replace" in caught.value.remedy
+    seen = server.log[size:]
+    assert "publickey" not in seen
+    assert seen.count("Connection from 127.0.0.1") <= 2  # one is the check that it listens: no retry
+
+
+def test_trust_pins_only_the_expected_key(computer: Path, tmp_path: Path) -> None:
+    with running_sshd(tmp_path / "board") as server:
+        device, right = server.device(), openssh_fingerprint(server.host_key)
+        wrong = openssh_fingerprint(make_key(tmp_path / "other"))
+        with pytest.raises(UnknownHostKeyError, match="Nothing was pinned"):
+            hostkeys.trust(device, wrong)
+        assert KnownHosts().keys(f"[127.0.0.1]:{server.port}") == ()
+        hostkeys.trust(device, right)
+        hostkeys.trust(device, right)
+        assert KnownHosts().path.read_text().count("ssh-ed25519") == 1
+        SshLink(device).close()
+
+
+def test_a_pinned_key_is_replaced_only_on_demand(server: Sshd) -> None:
+    server.replace_host_key()
+    shown = hostkeys.scan(server.device())
+    with pytest.raises(ChangedHostKeyError):
+        hostkeys.trust(server.device(), shown)
+    hostkeys.trust(server.device(), shown, replace=True)
+    SshLink(server.device()).close()
+    assert KnownHosts().path.read_text().count(str(server.port)) == 1
+
+
+def test_the_users_own_known_hosts_vouches_also_with_hashed_names(computer: Path, tmp_path: Path) -> None:
+    with running_sshd(tmp_path / "board") as server:
+        assert not hostkeys.known_to_ssh(server.device())
+        key = Path(f"{server.host_key}.pub").read_text()
+        own = computer / ".ssh" / "known_hosts"
+        own.write_text(f"[127.0.0.1]:{server.port} {key}")
+        subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(own)], check=True, capture_output=True)
+        assert "127.0.0.1" not in own.read_text()
+        assert hostkeys.known_to_ssh(server.device())
+        with pytest.raises(UnknownHostKeyError):  # vouching is not pinning
+            SshLink(server.device())
+
+
+def test_pins_of_other_servers_stay(computer: Path) -> None:
+    import paramiko
+
+    pins, key = KnownHosts(), paramiko.RSAKey.generate(1024)
+    pins.pin("a", key)
+    pins.pin("[a]:2222", key)
+    pins.forget("a")
+    assert pins.keys("a") == ()
+    assert pins.keys("[a]:2222") == (key,)
