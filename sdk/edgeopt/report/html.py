@@ -119,6 +119,8 @@ def _flat(value: Mapping[str, object], prefix: str = "", depth: int = 4) -> Iter
         name = f"{prefix}{key}".replace("_", " ")
         if isinstance(item, Mapping) and depth:
             yield from _flat(item, f"{name} · ", depth - 1)
+        elif isinstance(item, bool):
+            yield name, "yes" if item else "no"
         elif isinstance(item, float):
             yield name, quantities.significant(item, 4)
         elif item is not None:

@@ -1,5 +1,6 @@
 """The report opened in a real Chromium at the widths of a desk and of a phone."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,17 @@ def test_without_scripts_the_svg_stands_in(tmp_path: Path) -> None:
     assert (marks, chart) == (MEASURED, "none")
     assert 250 < svg_width < 390
     assert scroll <= 390
+
+
+def test_on_paper_the_table_fits_and_the_svg_takes_the_place_of_the_canvas(tmp_path: Path) -> None:
+    page = re.sub(r'<meta http-equiv="Content-Security-Policy".*?>', "", render_report(run_record()))
+    probe = """return [doc.querySelector("#candidates table").offsetWidth, doc.documentElement.scrollWidth,
+      getComputedStyle(doc.querySelector(".chart")).display, getComputedStyle(doc.querySelector(".static")).display]"""
+    table, page_width, canvas, svg = look(
+        page.replace("@media print", "@media all"), tmp_path, width=718, probe=probe
+    ).answer
+    assert table <= page_width <= 718
+    assert (canvas, svg) == ("none", "block")
 
 
 def test_the_page_prints(tmp_path: Path) -> None:
