@@ -25,7 +25,7 @@ MIN_SAMPLES: dict[Statistic, int] = {"p90": 64, "p95": 130, "p99": 662}
 
 _QUANTILES: dict[Statistic, float] = {"median": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 _RESAMPLES = 1000
-_GRID = 2048  # latencies at which distributions are compared; finer than any clock's noise
+_GRID = 1024  # latencies at which distributions are compared; finer than any clock's noise
 _MOST_DISTINCT = 4096
 
 
@@ -142,11 +142,11 @@ def _mixtures(sums: Sequence[Array], launches: Sequence[Sequence[Array]], seed: 
     rng = np.random.default_rng(seed)
     count = len(launches)
     chosen = np.vstack([np.ones(count, np.int64), rng.multinomial(count, [1 / count] * count, _RESAMPLES)])
-    total: Array = np.zeros((1 + _RESAMPLES, sums[0].shape[1]))
-    for index, blocks in enumerate(launches):
-        drawn = rng.multinomial(chosen[:, index] * len(blocks), [1 / len(blocks)] * len(blocks))
+    weights = []
+    for blocks, times in zip(launches, chosen.T, strict=True):
+        drawn = rng.multinomial(times * len(blocks), [1 / len(blocks)] * len(blocks))
         drawn[0] = 1
         sizes = np.array([block.size for block in blocks])
-        weight = chosen[:, index] / count / np.maximum(drawn @ sizes, 1)
-        total += weight[:, None] * (drawn.astype(np.float64) @ sums[index].astype(np.float64))
-    return total
+        weights.append(drawn * (times / count / np.maximum(drawn @ sizes, 1))[:, None])
+    mixed: Array = np.matmul(np.hstack(weights), np.vstack(sums).astype(np.float64))
+    return mixed
