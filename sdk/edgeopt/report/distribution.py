@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeopt.core.measurement import Latency, Measurement
+from edgeopt.core.measurement import Measurement
 from edgeopt.core.selection import Assessment
 from edgeopt.report import quantities as q
 
@@ -52,7 +52,7 @@ def histograms(assessments: Sequence[Assessment]) -> tuple[Histogram, ...]:
 
 def _histogram(number: int, item: Assessment) -> Histogram | None:
     launches = [launch for launch in item.candidate.measurements if launch.latency and launch.latency.samples_ns]
-    values = sorted(value for launch in launches for value in _per_inference(launch.latency))
+    values = sorted(float(value) for launch in launches if launch.latency for value in launch.latency.samples_ns)
     if not values:
         return None
     low, high = values[0], _upper(values)
@@ -74,15 +74,6 @@ def _histogram(number: int, item: Assessment) -> Histogram | None:
         figures=_figures(values[0], median, p90, values[-1]),
         flags=tuple(sorted({flag for launch in launches for flag in launch.flags})),
     )
-
-
-def _per_inference(latency: Latency | None) -> list[float]:
-    """Samples on the scale of the median, which is per inference also where a sample is a batch of several."""
-    if latency is None:
-        return []
-    middle = sorted(latency.samples_ns)[len(latency.samples_ns) // 2]
-    batched = latency.per_sample > 1 and middle > 1.5 * latency.median_ns
-    return [value / latency.per_sample if batched else value for value in latency.samples_ns]
 
 
 def _upper(values: Sequence[float]) -> float:

@@ -1,17 +1,15 @@
 from dataclasses import replace
 
-import pytest
-
 from edgeopt.core.selection import Assessment, Candidate
 from edgeopt.report.distribution import BINS, histograms
 from support.records import LINES, assessment_of
 
 
-def with_samples(samples_ns: tuple[int, ...], *, per_sample: int = 1, median_ns: int) -> Assessment:
+def with_samples(samples_ns: tuple[int, ...], *, median_ns: int) -> Assessment:
     item = assessment_of(LINES[0], launches=1)
     launch = item.candidate.measurements[0]
     assert launch.latency is not None
-    latency = replace(launch.latency, samples_ns=samples_ns, per_sample=per_sample, median_ns=median_ns)
+    latency = replace(launch.latency, samples_ns=samples_ns, median_ns=median_ns)
     measured = (replace(launch, latency=latency),)
     return replace(item, candidate=Candidate(item.candidate.variant, item.candidate.settings, measured))
 
@@ -25,11 +23,6 @@ def test_no_sample_is_lost_and_stragglers_are_counted() -> None:
     assert "max 50.0 ms" in histogram.figures
     assert len(histogram.heights) == BINS
     assert max(histogram.heights) == 1.0
-
-
-def test_batches_are_shown_per_inference() -> None:
-    (histogram,) = histograms([with_samples((4000, 4100, 4200), per_sample=4, median_ns=1025)])
-    assert histogram.low_ms == pytest.approx(0.001)
 
 
 def test_equal_samples_make_one_bar() -> None:
