@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -9,8 +10,20 @@ from typing import Any, ClassVar, Protocol
 EXACT = 0.9999
 """`min_cosine` of a pass that only rearranges the computation."""
 
+WIDELY_READ_IR = 10
+"""Passes write no newer IR version where the opset allows it: onnxruntime 1.18 and later reads this one."""
+
 VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 """x86 flags whose 8-bit dot product accumulates in 32 bits; without one, pairs of products saturate in 16."""
+
+
+def saturates(machine: str, isa: Collection[str]) -> bool:
+    """Whether uint8 × int8 products can saturate on a CPU: x86 without VNNI.
+
+    Rodriguez, Segal, Meiri, Fomenko, Kim, Shen, Ziv: Lower Numerical Precision Deep Learning Inference and Training,
+    2018: `vpmaddubsw` adds two 16-bit products with saturation, VNNI's `vpdpbusd` does not.
+    """
+    return machine in ("x86_64", "AMD64", "i686") and VNNI.isdisjoint(isa)
 
 
 @dataclass(frozen=True)
@@ -34,15 +47,6 @@ class PassContext:
     seed: int = 0
     keep_float: tuple[str, ...] = ()
     cache: Path | None = None
-
-    @property
-    def saturates(self) -> bool:
-        """Whether U8xS8 products can saturate on the device: x86 without VNNI.
-
-        Intel: Introduction to Intel Deep Learning Boost on Second Generation Xeon, 2019 (`vpmaddubsw` adds two 16-bit
-        products with saturation, `vpdpbusd` does not).
-        """
-        return self.machine in ("x86_64", "AMD64", "i686") and not VNNI.intersection(self.isa)
 
 
 @dataclass(frozen=True)

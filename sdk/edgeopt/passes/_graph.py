@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,22 @@ def demand_weight_share(model: Any, operators: Collection[str], min_share: float
 def save_sorted(model: Any, path: Path) -> None:
     """Write a model with its nodes in topological order, which ONNX demands and graph-rewriting tools forget."""
     import onnx
-    from onnxruntime.quantization.onnx_model import ONNXModel
 
-    ONNXModel(model).topological_sort(is_deterministic=True)
+    nodes = list(model.graph.node)
+    producers = {name: index for index, node in enumerate(nodes) for name in node.output if name}
+    needs = {index: {producers[name] for name in _reads(node) if name in producers} for index, node in enumerate(nodes)}
+    order = list(TopologicalSorter(needs).static_order())
+    del model.graph.node[:]
+    model.graph.node.extend(nodes[index] for index in order)
     onnx.save(model, path)
+
+
+def _reads(node: Any) -> Iterator[str]:
+    """Tensors that a node reads, those that its subgraphs take from outside included."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            yield from _reads(inner)
 
 
 def with_rewritten_gemm(names: Iterable[str]) -> list[str]:

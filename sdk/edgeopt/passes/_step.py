@@ -11,14 +11,12 @@ from edgeopt.core.recipe import PassSpec
 from edgeopt.errors import EdgeoptError, ParityError, PassError
 from edgeopt.graph.parity import Parity, compare, first_divergence
 from edgeopt.graph.session import open_session
-from edgeopt.passes._base import Pass, PassContext
+from edgeopt.passes._base import WIDELY_READ_IR, Pass, PassContext
 from edgeopt.passes._graph import census
 from edgeopt.passes.registry import load_pass
 from edgeopt_runner.protocol.samples import REFERENCE, SampleFile
 
 PARITY_SAMPLES = 4
-WIDELY_READ_IR = 10
-"""The IR version that onnxruntime 1.18 and later reads."""
 _LAST_OPSET_OF_IR_10 = 22
 
 

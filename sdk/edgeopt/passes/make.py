@@ -84,14 +84,15 @@ def make_variant(source: Path, recipe: Recipe, context: MakeContext) -> Made:
     """
     steps = [(spec, load_pass(spec)) for spec in recipe.passes]
     context.cache.mkdir(parents=True, exist_ok=True)
-    made, key = Made(source), _digest(file_digest(source), tool_versions())
+    made, key = Made(source), digest_of(file_digest(source), tool_versions())
     for spec, step in steps:
-        key = _digest(key, _identity(spec, step, context))
+        key = digest_of(key, _identity(spec, step, context))
         made = _stored(made, context.cache, key) or _made_now(source, made, spec, step, context, key)
     return made
 
 
-def _digest(*parts: Any) -> str:
+def digest_of(*parts: Any) -> str:
+    """A key of JSON values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

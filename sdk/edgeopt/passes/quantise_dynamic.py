@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import PassContext, PassReport, saturates
 from edgeopt.passes._graph import demand_nodes, demand_weight_share, with_rewritten_gemm
 from edgeopt.passes._prepare import prepare
 
@@ -70,7 +70,7 @@ class QuantiseDynamic:
             destination,
             op_types_to_quantize=["MatMul", "LSTM"],  # Gemm is rewritten as MatMul and Add before
             per_channel=self.options.per_channel,
-            reduce_range=context.saturates if reduce == "auto" else reduce,
+            reduce_range=saturates(context.machine, context.isa) if reduce == "auto" else reduce,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=with_rewritten_gemm(context.keep_float),
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from edgeopt.errors import PassError
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import PassContext, PassReport, saturates
 from edgeopt.passes._graph import demand_nodes, save_sorted
 from edgeopt.passes._prepare import prepare
 from edgeopt.passes._ranges import spreads
@@ -139,7 +139,7 @@ class QuantiseStatic:
         types = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
         reduce = self.options.reduce_range
         if reduce == "auto":
-            reduce = context.saturates and self.options.weights == "int8"
+            reduce = saturates(context.machine, context.isa) and self.options.weights == "int8"
         intervals = {name: (np.float32(low), np.float32(high)) for name, (low, high) in ranges.items()}
         quantizer = QDQQuantizer(
             model,

@@ -1,0 +1,248 @@
+"""Accuracy under a budget: give the layers that lose most back to float until the budget holds.
+
+The loop is that of Wu et al.: Integer Quantization for Deep Learning Inference, 2020, §6.1, with a bound on steps and
+time, the best so far always kept, and the cost said in one sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgeopt.child import run_child
+from edgeopt.core.recipe import PassSpec, Recipe
+from edgeopt.errors import EdgeoptError, PassError
+from edgeopt.graph.evaluate import evaluate_onnx
+from edgeopt.passes._base import EXACT
+from edgeopt.passes._files import file_digest
+from edgeopt.passes.make import Made, MakeContext, digest_of, make_variant
+from edgeopt.passes.registry import load_pass
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What accuracy is asked.
+
+    Attributes:
+        samples: Evaluation sample file.
+        metric: ``top1``, ``fidelity`` or the user's function; higher is better.
+        reference: The source model's metric on these samples.
+        max_drop: Largest loss, absolute.
+        limit: Samples used for each step; all by default. `reference` must be over the same.
+        max_steps: Largest number of variants made and evaluated.
+        max_seconds: No step starts after this.
+    """
+
+    samples: Path
+    metric: str
+    reference: float
+    max_drop: float
+    limit: int | None = None
+    max_steps: int = 8
+    max_seconds: float = 120.0
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What came of it.
+
+    Attributes:
+        made: The variant that loses least, or, where the budget holds, the one that holds it with fewest float layers.
+        value: Its metric.
+        drop: Its loss against the reference.
+        met: Whether the budget holds.
+        kept_float: The layers given back, worst first.
+        layers: How many layers there were to choose from.
+        steps: Variants made.
+        summary: What was lost, what was kept, what is lost now, in one sentence.
+    """
+
+    made: Made
+    value: float
+    drop: float
+    met: bool
+    kept_float: tuple[str, ...]
+    layers: int
+    steps: int
+    summary: str
+
+
+def recover(
+    source: Path,
+    recipe: Recipe,
+    context: MakeContext,
+    goal: Goal,
+    *,
+    quantised: tuple[Made, float],
+    clock: Callable[[], float] = time.monotonic,
+) -> Recovery:
+    """Keep the worst 1, 2, 4, ... layers in float until the budget holds, then refine by halving.
+
+    Args:
+        source: ONNX file of the unmodified network.
+        recipe: A recipe whose last pass quantises.
+        context: As for `make_variant`; `calibration` is needed.
+        goal: The budget and its bounds.
+        quantised: The recipe's result, and its metric on the goal's samples.
+        clock: Monotonic seconds.
+
+    Raises:
+        PassError: The recipe has no quantising pass, there are no calibration samples, or ranking failed.
+    """
+    started = clock()
+    original = _Trial(quantised[0], quantised[1], goal.reference - quantised[1])
+    if original.drop <= goal.max_drop:
+        return _recovery(recipe, goal, original, original, [], 0)
+    ranking = rank(source, recipe, context, max_seconds=goal.max_seconds / 2)
+    best, steps, missed, met, count = original, 0, 0, 0, 1
+    while count and steps < goal.max_steps and clock() - started < goal.max_seconds:
+        trial = _attempt(source, recipe, context, goal, tuple(name for name, _ in ranking[:count]))
+        steps += 1
+        if trial is not None:
+            best = _better(best, trial, goal.max_drop)
+        if trial is not None and trial.drop <= goal.max_drop:
+            met = count
+        else:
+            missed = count
+        count = _next_count(missed, met, len(ranking))
+    return _recovery(recipe, goal, original, best, ranking, steps)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A variant with some layers in float, evaluated."""
+
+    made: Made
+    value: float
+    drop: float
+    kept: tuple[str, ...] = ()
+
+
+def _next_count(missed: int, met: int, layers: int) -> int:
+    """How many layers to keep next: twice as many until that holds, then half-way; 0 when nothing is left to try."""
+    if met:
+        return 0 if met - missed <= 1 else (missed + met) // 2
+    return min(missed * 2, layers - 1) if missed < layers - 1 else 0
+
+
+def _better(best: _Trial, trial: _Trial, max_drop: float) -> _Trial:
+    """Within the budget the one with fewer float layers, else the one that loses less."""
+    if best.drop <= max_drop and trial.drop <= max_drop:
+        return min(best, trial, key=lambda one: len(one.kept))
+    return min(best, trial, key=lambda one: one.drop)
+
+
+def _attempt(source: Path, recipe: Recipe, context: MakeContext, goal: Goal, kept: tuple[str, ...]) -> _Trial | None:
+    """Make and evaluate; ``None`` where that failed, which costs a step and not the run."""
+    try:
+        made = make_variant(source, recipe, replace(context, keep_float=(*context.keep_float, *kept)))
+        value = evaluate_onnx(
+            made.path, goal.samples, goal.metric, goal.limit, deadline_seconds=context.deadline_seconds
+        ).value
+    except EdgeoptError:
+        return None
+    return _Trial(made, value, goal.reference - value, kept)
+
+
+def rank(source: Path, recipe: Recipe, context: MakeContext, *, max_seconds: float = 60.0) -> list[tuple[str, float]]:
+    """Layers with their share of the quantisation error (0 to 1), worst first; kept in the cache.
+
+    The ranking is made with min-max ranges whatever the recipe's calibrator, so that it is made once for all of them.
+
+    Raises:
+        PassError: The recipe has no quantising pass, there are no calibration samples, or ranking failed.
+    """
+    prefix, spec = _split(recipe)
+    if context.calibration is None:
+        raise PassError(f"{recipe.name}: ranking layers needs calibration samples.", remedy="Give --data.")
+    start = make_variant(source, prefix, context).path
+    options = {name: value for name, value in spec.options.items() if name not in ("calibrator", "percentile")}
+    inputs = [file_digest(start), file_digest(context.calibration), context.machine, sorted(context.isa), context.seed]
+    kept = context.cache / f"ranking-{digest_of(spec.name, options, inputs)}.json"
+    with contextlib.suppress(OSError, ValueError):
+        return [(name, share) for name, share in json.loads(kept.read_text())]
+    ranking = _shares(_ranked(start, spec.name, options, context, max_seconds))
+    partial = kept.with_suffix(f".{os.getpid()}.part")
+    partial.write_text(json.dumps(ranking))
+    partial.replace(kept)
+    return ranking
+
+
+def _ranked(
+    start: Path, name: str, options: Mapping[str, Any], context: MakeContext, seconds: float
+) -> list[tuple[str, float]]:
+    with tempfile.TemporaryDirectory(dir=context.cache, prefix="work-") as work:
+        arguments = {
+            "name": name,
+            "options": dict(options),
+            "source": str(start),
+            "context": {
+                "work": work,
+                "cache": str(context.cache),
+                "calibration": str(context.calibration),
+                "machine": context.machine,
+                "isa": list(context.isa),
+                "seed": context.seed,
+            },
+            "seconds": seconds,
+        }
+        try:
+            rows = run_child(
+                "edgeopt.passes._rank:rank_layers",
+                arguments,
+                deadline_seconds=seconds + context.deadline_seconds,
+                what="ranking the layers",
+            )
+        except EdgeoptError as error:
+            raise PassError(f"ranking the layers failed: {error.message}", remedy=error.remedy) from None
+    return [(name, error) for name, error in rows]
+
+
+def _shares(errors: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    total = sum(error for _, error in errors) or 1.0
+    return [(name, error / total) for name, error in errors]
+
+
+def _split(recipe: Recipe) -> tuple[Recipe, PassSpec]:
+    """The passes before the last lossy one, and that one."""
+    for index in range(len(recipe.passes) - 1, -1, -1):
+        spec = recipe.passes[index]
+        if load_pass(spec).min_cosine < EXACT:
+            return replace(recipe, passes=recipe.passes[:index]), spec
+    raise PassError(f"recipe {recipe.name!r} has no pass that loses accuracy, so there is nothing to give back.")
+
+
+def _recovery(
+    recipe: Recipe, goal: Goal, original: _Trial, best: _Trial, ranking: list[tuple[str, float]], steps: int
+) -> Recovery:
+    return Recovery(
+        made=best.made,
+        value=best.value,
+        drop=best.drop,
+        met=best.drop <= goal.max_drop,
+        kept_float=best.kept,
+        layers=len(ranking),
+        steps=steps,
+        summary=_summary(recipe.name, goal.max_drop, original, best, ranking),
+    )
+
+
+def _summary(name: str, max_drop: float, original: _Trial, best: _Trial, ranking: list[tuple[str, float]]) -> str:
+    """One sentence, losses in points (hundredths of the metric)."""
+    text = f"{name} lost {100 * original.drop:.1f} points (budget {100 * max_drop:.1f})"
+    if not ranking:
+        return text
+    worst, share = ranking[0]
+    text += f"; {share:.0%} of the error comes from {worst}"
+    if not best.kept:
+        return f"{text}; keeping layers in float did not help"
+    layers = f"{len(best.kept)} of {len(ranking)} layers"
+    end = "" if best.drop <= max_drop else ", still over the budget"
+    return f"{text}; kept {layers} in float: lost {100 * best.drop:.1f}{end}"
