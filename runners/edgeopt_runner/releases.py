@@ -225,7 +225,7 @@ def _examine(store: ReleaseStore, number: int, check: Check, job: Dict[str, Any]
     """Hash the files of a release and run it on its golden inputs; returns what was seen, in words.
 
     Raises:
-        Refusal: It does not run right (`health_failed`), or a file is damaged.
+        Refusal: It does not run right (`health_failed`), a file is damaged, or the job was cancelled.
     """
     manifest = store.verify(number)
     store.offer(number)
@@ -233,17 +233,15 @@ def _examine(store: ReleaseStore, number: int, check: Check, job: Dict[str, Any]
     artifact = {"sha256": model["sha256"], "size": model["size"], "format": manifest["format"]}
     asked = {"kind": "check", "artifact": artifact, "settings": manifest["settings"], "limits": job.get("limits")}
     result = check(dict(asked, golden=manifest["files"]["golden"]["sha256"], **health))
-    found, reason = result.get("check") or {}, ""
-    limit_ns, median_ns = health["max_latency_ns"], found.get("median_ns")
-    if result.get("status") != protocol.OK:
-        reason = "%s: %s" % (result.get("status"), result.get("detail") or "no more is known")
-    elif not found.get("passed"):
-        reason = found.get("reason") or "its outputs are not right"
-    elif limit_ns is not None and (median_ns is None or median_ns > limit_ns):
-        reason = "its median of %s ns is above the limit of %d ns" % (median_ns, limit_ns)
-    if reason:
-        raise Refusal(protocol.HEALTH_FAILED, "release %d of %s is not healthy: %s" % (number, store.name, reason))
-    return "cosine %.6f, median %.3f ms" % (found.get("cosine") or 0.0, (median_ns or 0) / 1e6)
+    status, found = result.get("status"), result.get("check") or {}
+    if status == protocol.OK and found.get("passed"):
+        return "cosine %.6f, median %.3f ms" % (found.get("cosine") or 0.0, (found.get("median_ns") or 0) / 1e6)
+    if status == protocol.CANCELLED:
+        raise Refusal(protocol.CANCELLED, "cancelled while release %d of %s was checked" % (number, store.name))
+    reason = found.get("reason") or "its outputs are not right"
+    if status != protocol.OK:
+        reason = "%s: %s" % (status, result.get("detail") or "no more is known")
+    raise Refusal(protocol.HEALTH_FAILED, "release %d of %s is not healthy: %s" % (number, store.name, reason))
 
 
 def _recover(store: ReleaseStore) -> None:

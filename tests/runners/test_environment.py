@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from edgeopt_runner import environment, faults, protocol
+from support.runner import Runner
+from support.runner import job as runner_job
 from support.wheels import make_wheel, record_line
 
 RUNTIME = {"ncnn/__init__.py": b"__version__ = '7.1'\n"}
@@ -165,6 +167,16 @@ def test_kill_in_the_middle_leaves_the_old_environment_and_a_rerun_finishes(tmp_
     assert os.readlink(tmp_path / "env/current") == "old"
     assert environment.install(str(tmp_path), again)["status"] == protocol.OK
     assert sorted(os.listdir(tmp_path / "env")) == ["current", "new", "old"]
+
+
+def test_provision_is_a_job_of_the_bundle(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    order = job(root, "one", make_wheel(tmp_path, "ncnn", RUNTIME))
+    with Runner(root) as runner:
+        done = runner.finish(runner_job("provision", **{key: order[key] for key in order if key != "kind"}))
+    assert done["status"] == protocol.OK, done["detail"]
+    assert done["environment"]["runtimes"] == [{"name": "ncnn", "version": "7.1"}]
+    assert os.readlink(root / "env/current") == "one"
 
 
 @pytest.mark.parametrize("interpreter", INTERPRETERS, ids=lambda path: path.parents[1].name)

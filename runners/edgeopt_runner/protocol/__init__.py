@@ -41,12 +41,13 @@ A job document has ``job_id``, ``nonce`` (both 32 hex digits), ``kind``, ``owner
   sample file), ``min_cosine``, ``evaluation`` (digest of a sample file or null), ``metric`` (``top1``, ``fidelity`` or ``outputs``),
   ``max_start_celsius``.
 * ``activate``: ``app``, ``artifact``, ``settings``, ``golden``, ``min_cosine``, ``max_latency_ns`` (or null), ``runs``.
-* ``rollback``: ``app``.
+* ``rollback``: ``app``. It and ``activate`` have workers run documents of kind ``check``: ``artifact``, ``settings``,
+  ``golden``, ``min_cosine``, ``max_latency_ns``, ``runs``; the result has ``check: {passed, cosine, median_ns, reason}``.
 * ``provision``: ``key``, ``wheels: [{name, sha256}]``, ``system_site_packages: bool``.
 
 A result document has ``job_id``, ``nonce``, ``kind``, ``status``, ``detail`` and, by kind, ``measurement`` (core ``Measurement``),
-``deployment`` (``app, release, previous, sha256, healthy, detail``), ``environment`` (``key, interpreter, runtimes``); a
-``measure`` with metric ``outputs`` adds ``outputs: {sha256, size}``, to be had with ``send``.
+``deployment`` (``app, release, previous, sha256, healthy, detail``), ``environment`` (``key, interpreter, runtimes:
+[{name, version}]``); a ``measure`` with metric ``outputs`` adds ``outputs: {sha256, size}``, to be had with ``send``.
 """
 
 PROTOCOL = 1
