@@ -13,7 +13,7 @@ from edgeopt.core.profile import Profile
 from edgeopt.core.run import RunRecord
 from edgeopt.report import quantities as q
 from edgeopt.report import summary
-from edgeopt.report.terminal import facts, table, text
+from edgeopt.report.layout import facts, table, text
 
 
 class CheckResult(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from edgeopt.core.recipe import BASELINE
@@ -199,7 +200,7 @@ def rollback_command(record: RunRecord) -> str:
     deployment = record.deployment
     if deployment is None or deployment.previous is None:
         return ""
-    return f"edgeopt device rollback {deployment.device} {deployment.app}"
+    return shlex.join(["edgeopt", "device", "rollback", deployment.device, deployment.app])
 
 
 def warnings(record: RunRecord) -> tuple[str, ...]:

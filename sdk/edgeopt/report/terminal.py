@@ -1,15 +1,12 @@
-"""A run, and a bench, on a terminal: few lines of context, the table, the reasons, the decision.
+"""What the command line shows: a run, a bench, and by their names the lists and the progress of the sibling modules.
 
-Text goes through `visible` and into `rich.text.Text`, never into rich's markup: a device cannot write on the screen.
+A run is few lines of context, the table, the reasons, the decision.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -20,37 +17,25 @@ from edgeopt.core.run import RunRecord
 from edgeopt.core.selection import Assessment, Selection
 from edgeopt.report import quantities as q
 from edgeopt.report import summary
+from edgeopt.report.layout import facts, table, text
+from edgeopt.report.listings import print_checks, print_devices, print_facts, print_profiles, print_runs
+from edgeopt.report.progress import Progress
 from edgeopt.report.visible import visible
+
+__all__ = [
+    "Progress",
+    "print_checks",
+    "print_devices",
+    "print_facts",
+    "print_measurement",
+    "print_profiles",
+    "print_run",
+    "print_runs",
+]
 
 STYLES = {"winner": "bold green", "tie": "cyan", "infeasible": "yellow", "failed": "red", "dominated": "dim"}
 WIDE = 120
 """Columns from which on the reason has a column of its own."""
-
-
-def text(value: str, style: str = "", limit: int = 400) -> Text:
-    """Untrusted text for the console."""
-    return Text(visible(value, limit), style=style)
-
-
-def table(*headers: str, right: Sequence[int] = ()) -> Table:
-    """A table in the house's form; headers are our own words, columns in `right` are numbers."""
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    for index, header in enumerate(headers):
-        number = index in right
-        side: Literal["left", "right"] = "right" if number else "left"
-        made.add_column(Text(header), justify=side, no_wrap=number or header == "verdict", overflow="fold")
-    return made
-
-
-def facts(console: Console, rows: Sequence[tuple[str, str]], width: int = 9) -> None:
-    """Lines of ``name  value``, long values wrapped under their beginning; empty values are left out."""
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(style="dim", min_width=width, no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in rows:
-        if value:
-            grid.add_row(text(name), text(value))
-    console.print(grid)
 
 
 def print_run(record: RunRecord, console: Console, *, report: Path | None = None) -> None:

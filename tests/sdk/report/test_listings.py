@@ -6,7 +6,7 @@ from rich.console import Console
 
 from edgeopt.core.device import LOCAL, Device
 from edgeopt.core.profile import Profile
-from edgeopt.report.listings import print_checks, print_devices, print_facts, print_profiles, print_runs
+from edgeopt.report.terminal import print_checks, print_devices, print_facts, print_profiles, print_runs
 from support.records import FACTS, HOSTILE, run_record
 
 

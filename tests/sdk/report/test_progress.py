@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from edgeopt.report.progress import Progress
+from edgeopt.report.terminal import Progress
 
 
 def run(console: Console, *, silent: bool = False) -> None:
