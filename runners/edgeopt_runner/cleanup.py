@@ -131,11 +131,18 @@ def clean(root: str, force: bool) -> Dict[str, Any]:
     Only what is ours by name: a root that was set to somebody's home keeps everything else.
 
     Raises:
-        Refusal: ``busy`` while a job lives, unless `force`, which cancels it.
+        Refusal: ``busy`` while a job lives or an application has an active release, unless `force`.
     """
     live = _live_jobs(root)
+    apps = [
+        app
+        for app in _entries(os.path.join(root, "apps"))
+        if os.path.lexists(os.path.join(root, "apps", app, "current"))
+    ]
     if live and not force:
         raise Refusal(BUSY, "job %s is at work" % live[0], "Wait for it, or clean with force, which cancels it.")
+    if apps and not force:
+        raise Refusal(BUSY, "%s is active here" % ", ".join(apps), "Clean with force to take it away too.")
     for job_id in live:
         jobs.cancel(root, job_id)
     for name in storage.FOLDERS:

@@ -190,9 +190,9 @@ class Supervisor:
         return provisioned if kind in _ENV_KINDS and os.path.exists(provisioned) else sys.executable
 
     def _fields(self, outcome: Outcome) -> Tuple[str, str, Dict[str, Any]]:
-        """Status, detail and what the kind adds, with the fall of MemAvailable that only we saw."""
+        """Status, detail and what the kind adds, with the fall of MemAvailable where the worker did not watch it."""
         fields = outcome.result or {}
         memory = (fields.get("measurement") or {}).get("memory")
-        if isinstance(memory, dict):
+        if isinstance(memory, dict) and memory.get("available_drop_bytes") is None:
             memory["available_drop_bytes"] = outcome.available_drop_bytes
         return outcome.status, outcome.detail, fields
