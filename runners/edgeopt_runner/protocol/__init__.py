@@ -44,6 +44,7 @@ A job document has ``job_id``, ``nonce`` (both 32 hex digits), ``kind``, ``owner
 * ``rollback``: ``app``. It and ``activate`` have workers run documents of kind ``check``: ``artifact``, ``settings``,
   ``golden``, ``min_cosine``, ``max_latency_ns``, ``runs``; the result has ``check: {passed, cosine, median_ns, reason}``.
 * ``provision``: ``key``, ``wheels: [{name, sha256}]``, ``system_site_packages: bool``.
+* ``rehearse``: nothing; goes the whole way without a model, to show that jobs work on this board.
 
 A result document has ``job_id``, ``nonce``, ``kind``, ``status``, ``detail`` and, by kind, ``measurement`` (core ``Measurement``),
 ``deployment`` (``app, release, previous, sha256, healthy, detail``), ``environment`` (``key, interpreter, runtimes:
