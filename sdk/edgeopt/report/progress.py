@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Live
 
 from edgeopt.report.visible import visible
@@ -15,18 +15,18 @@ class Progress:
     """Shows which stage a run is in and how far it is.
 
     Stages follow one another; a bar stays on the screen when its stage is over. Where the console is no terminal,
-    each step is one line, so that a log can be read. Progress belongs on stderr: stdout is for results.
+    each step is one line, so that a log can be read.
 
     Args:
-        console: Where to.
-        silent: Show nothing (`--json`, `--quiet`).
+        console: Where to; stderr by default, since stdout is for results.
+        quiet: Show nothing (`--json`, `--quiet`).
     """
 
-    def __init__(self, console: Console, *, silent: bool = False) -> None:
-        self._console = console
-        self._silent = silent
-        self._live = _bars(console) if console.is_terminal and not silent else None
-        self._task = None if self._live is None else self._live.add_task("", total=None, visible=False, detail="")
+    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
+        self._console = console or Console(stderr=True)
+        self._quiet = quiet
+        self._live = _bars(self._console) if self._console.is_terminal and not quiet else None
+        self._task: TaskID | None = None
         self._name, self._total, self._done = "", 0, 0
 
     def __enter__(self) -> Progress:
@@ -38,20 +38,29 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live is not None:
+            if kind is None:
+                self._finish()
             self._live.stop()
 
-    def stage(self, name: str, total: int | None = None) -> None:
-        """Begin a stage.
+    def stage(self, name: str, total: int = 0) -> None:
+        """Begin a stage; the one before is over.
 
         Args:
-            name: What is done now, for example ``measuring``.
-            total: Number of steps, or ``None`` where it is not known.
+            name: What is done now, for example ``Measuring``.
+            total: Number of steps; 0 where it is not known.
         """
-        self._name, self._total, self._done = visible(name, 40), total or 0, 0
+        self._finish()
+        self._name, self._total, self._done = visible(name, 40), total, 0
         if self._live is not None:
-            self._task = self._live.add_task(self._name, total=total, detail="")
-        elif not self._silent:
-            self._say(f"{self._name}{f' ({total} steps)' if total else ''}")
+            self._task = self._live.add_task(self._name, total=total or None, detail="")
+        elif not self._quiet:
+            self._say(f"{self._name} ({total} steps)" if total else self._name)
+
+    def _finish(self) -> None:
+        """Let the bar of a stage whose length was not known stand as done."""
+        if self._live is not None and self._task is not None and not self._total:
+            steps = max(1, self._done)
+            self._live.update(self._task, total=steps, completed=steps)
 
     def detail(self, text: str) -> None:
         """Say what the current step is doing, without counting it as done; shown on terminals only."""
@@ -63,13 +72,13 @@ class Progress:
         self._done += steps
         if self._live is not None and self._task is not None:
             self._live.update(self._task, advance=steps, detail=visible(text, 60))
-        elif not self._silent:
+        elif not self._quiet:
             count = f" {self._done}/{self._total}" if self._total else ""
             self._say(f"{self._name}{count}: {visible(text, 200)}" if text else f"{self._name}{count}")
 
     def note(self, text: str) -> None:
         """A line that stays, above the bar."""
-        if not self._silent:
+        if not self._quiet:
             self._say(visible(text))
 
     def _say(self, line: str) -> None:

@@ -5,8 +5,8 @@ from rich.console import Console
 from edgeopt.report.terminal import Progress
 
 
-def run(console: Console, *, silent: bool = False) -> None:
-    with Progress(console, silent=silent) as progress:
+def run(console: Console, *, quiet: bool = False) -> None:
+    with Progress(console, quiet=quiet) as progress:
         progress.stage("measuring", 2)
         progress.detail("warm-up")
         progress.advance("int8 / 1 thread")
@@ -29,10 +29,10 @@ def test_without_a_terminal_every_step_is_one_plain_line() -> None:
     ]
 
 
-def test_silent_writes_nothing_anywhere() -> None:
+def test_quiet_writes_nothing_anywhere() -> None:
     for tty in (False, True):
         stream = io.StringIO()
-        run(Console(file=stream, width=80, force_terminal=tty), silent=True)
+        run(Console(file=stream, width=80, force_terminal=tty), quiet=True)
         assert stream.getvalue() == ""
 
 
@@ -41,6 +41,7 @@ def test_on_a_terminal_a_bar_counts_and_the_cursor_comes_back() -> None:
     run(Console(file=stream, width=100, force_terminal=True))
     text = stream.getvalue()
     assert "2/2" in text
+    assert text.count("✓") >= 2  # the stage of unknown length is shown as done, too
     assert text.rstrip().endswith("\x1b[?25h") or text.count("\x1b[?25h") == text.count("\x1b[?25l")
     assert "\x1b[2J" not in text
 
