@@ -134,7 +134,7 @@ def _rollback(store: ReleaseStore, job: Dict[str, Any], check: Check) -> str:
         raise Refusal(protocol.UNKNOWN_APP, "this device has no app %s" % store.name)
     if target is None:
         raise Refusal(protocol.NO_PREVIOUS, "%s has no previous release to go back to" % store.name, "Deploy another.")
-    store.verify(target)
+    store.verify(target)  # before anything moves; `_switch` looks again after
     return _switch(store, _record(store, target, "rollback"), check, job)
 
 
@@ -198,6 +198,7 @@ def _switch(store: ReleaseStore, record: Dict[str, Any], check: Check, job: Dict
         faults.point("release.switched", match=store.name)
         _note(store, record, "switched")
         faults.point("release.health", match=store.name)
+        store.verify(record["target"])
         verdict = _examine(store, record["target"], check, job)
         faults.point("release.commit", match=store.name)
         _note(store, record, "committed", verdict)
@@ -222,12 +223,12 @@ def _returning(store: ReleaseStore, record: Dict[str, Any]) -> Iterator[None]:
 
 
 def _examine(store: ReleaseStore, number: int, check: Check, job: Dict[str, Any]) -> str:
-    """Hash the files of a release and run it on its golden inputs; returns what was seen, in words.
+    """Run a release on its golden inputs; returns what was seen, in words.
 
     Raises:
-        Refusal: It does not run right (`health_failed`), a file is damaged, or the job was cancelled.
+        Refusal: It does not run right (`health_failed`), or the job was cancelled.
     """
-    manifest = store.verify(number)
+    manifest = store.manifest(number)
     store.offer(number)
     model, health = manifest["files"]["model"], manifest["health"]
     artifact = {"sha256": model["sha256"], "size": model["size"], "format": manifest["format"]}
