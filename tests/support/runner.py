@@ -21,10 +21,14 @@ OWNER = {"owner": "anna", "host": "laptop", "reason": "tests"}
 
 
 @functools.lru_cache(maxsize=1)
+def _bundle_folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="edgeopt-bundle-")
+
+
+@functools.lru_cache(maxsize=1)
 def bundle_path() -> Path:
     """The bundle, built once a test process."""
-    folder = tempfile.mkdtemp(prefix="edgeopt-bundle-")
-    return build_bundle(Path(folder, "edgeopt_runner.pyz")).path
+    return build_bundle(Path(_bundle_folder().name, "edgeopt_runner.pyz")).path
 
 
 def job(kind: str = "rehearse", **fields: Any) -> dict[str, Any]:
