@@ -279,7 +279,7 @@ def test_once_there_are_finals_the_winner_is_a_finalist() -> None:
 
 def test_the_launches_of_the_deepest_plan_count() -> None:
     final = candidate("int8", 2.0)
-    early = candidate("int8", 0.1, plan=QUICK, launches=1)
+    early = candidate("int8", 0.1, plan=QUICK, launches=5)
     chosen = choose(ORIGINAL, replace(final, measurements=early.measurements + final.measurements))
     assert of(chosen, "int8").latency_ns.value == pytest.approx(2e6, rel=0.02)  # type: ignore[union-attr]
 

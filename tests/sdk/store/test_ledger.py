@@ -129,13 +129,14 @@ def test_deployments_are_listed_by_device_newest_first(ledger_url: str) -> None:
 
 
 _START = """
-import os
+import os, time
 from edgeopt.store.ledger import Ledger
 ledger = Ledger(sys.argv[1])
 ledger.start_run(sys.argv[2], "key", "command", started_at=float(sys.argv[3]))
 print("started", flush=True)
-sys.stdin.readline() if len(sys.argv) > 4 else os._exit(0)
-import time; time.sleep(60)
+if len(sys.argv) == 4:
+    os._exit(1)
+time.sleep(60)
 """
 
 
@@ -212,13 +213,32 @@ def test_a_writer_killed_in_a_loop_loses_nothing_that_it_reported(ledger_url: st
         assert all(found == launch for found in kept.values())
 
 
-def test_a_fresh_ledger_is_opened_and_written_by_several_processes_at_once(ledger_url: str) -> None:
-    children = [start_python(_WRITE, ledger_url, f"k{number}", "20") for number in range(3)]
+_OPEN_TOGETHER = """
+import time
+from pathlib import Path
+from edgeopt.store.ledger import Ledger
+print("ready", flush=True)
+while not Path(sys.argv[2]).exists():
+    time.sleep(0.001)
+ledger = Ledger(sys.argv[1])
+for number in range(20):
+    ledger.start_run(f"{sys.argv[3]}-{number}", sys.argv[3], "command", started_at=0.0)
+    assert ledger.find_resumable(sys.argv[3])
+"""
+
+
+def test_a_fresh_ledger_is_opened_and_written_by_several_processes_at_once(ledger_url: str, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    children = [start_python(_OPEN_TOGETHER, ledger_url, str(gate), f"k{number}") for number in range(4)]
+    for child in children:
+        assert child.stdout
+        assert child.stdout.readline() == "ready\n"
+    gate.touch()
     for child in children:
         _, problems = child.communicate(timeout=120)
         assert child.returncode == 0, problems
     with Ledger(ledger_url) as ledger:
-        assert [len(ledger.measurements(f"k{number}")) for number in range(3)] == [20, 20, 20]
+        assert len(ledger.runs(limit=1000)) == 80
 
 
 @pytest.mark.parametrize("url", ["mysql://host/name", "sqlite://", "not a url", ""])
