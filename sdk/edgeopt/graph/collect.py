@@ -70,16 +70,17 @@ def _fill(items: Iterator[Item], fitter: Fitter, spool: Spool, limit: int) -> in
     """Append rows until there are enough; returns how many there are."""
     rows = 0
     labelled: bool | None = None
-    for inputs, label in items:
-        made = fitter.rows(rows, inputs)
+    for inputs, label, number in items:
+        place = rows if number is None else number
+        made = fitter.rows(place, inputs)
         count = len(next(iter(made.values())))
         labelled = (label is not None) if labelled is None else labelled
         if labelled != (label is not None):
-            raise DataError(f"sample {rows} has {'no' if labelled else 'a'} label, unlike those before it.")
+            raise DataError(f"sample {place} has {'no' if labelled else 'a'} label, unlike those before it.")
         for name, array in made.items():
             spool.append(f"input:{name}", array)
         if label is not None:
-            _append_label(spool, rows, count, label, fitter.batch)
+            _append_label(spool, place, count, label, fitter.batch)
         rows += count
         if rows >= limit:
             break

@@ -64,3 +64,14 @@ def _misfit_remedy(wanted: int, classes: int) -> str:
     if wanted == classes and classes > 1:
         return "The labels look one-hot: give their arg-max."
     return "Use --metric fidelity, or --metric file.py:function."
+
+
+def chance_note(baseline: float, evaluation: Mapping[str, Any], signature: Signature) -> list[str]:
+    """A warning where the source model is hardly better than guessing: mostly wrong preprocessing or other labels."""
+    classes = evaluation[REFERENCE + signature.outputs[0].name].shape[-1]
+    if baseline > 1.5 / classes:
+        return []
+    return [
+        f"The source model itself reaches {baseline:.1%} top1, about as much as guessing among {classes} classes: "
+        "check preprocessing and labels."
+    ]

@@ -6,15 +6,27 @@ import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgeopt.core.tensor import Signature
 from edgeopt.errors import DataError
 from edgeopt.graph.fit import batch_size
 from edgeopt.graph.user_code import load_function, user_problem
 
-Item = tuple[Mapping[str, Any], Any]
-"""Inputs by name, and the label or ``None``."""
+
+class Item(NamedTuple):
+    """One entry of the data.
+
+    Attributes:
+        inputs: Arrays by input name: one sample, or several along a leading axis.
+        label: Of the sample or samples, or ``None``.
+        number: Its place in the user's file; ``None`` in a stream, where samples are counted.
+    """
+
+    inputs: Mapping[str, Any]
+    label: Any = None
+    number: int | None = None
+
 
 _UNNAMED = "arr_0"
 
@@ -47,7 +59,8 @@ def items_of_file(path: Path, signature: Signature, folder: Path, picked: int, s
     count = next(iter(lengths.values()))
     order = np.sort(np.random.default_rng(seed).permutation(count)[:picked])
     for index in order:
-        yield {name: array[index] for name, array in arrays.items()}, None if labels is None else labels[index]
+        inputs_of_one = {name: array[index] for name, array in arrays.items()}
+        yield Item(inputs_of_one, None if labels is None else labels[index], int(index))
 
 
 def _open_arrays(path: Path, folder: Path) -> dict[str, Any]:
@@ -101,18 +114,18 @@ def _split_item(item: Any, signature: Signature, where: str) -> Item:
     names = [spec.name for spec in signature.inputs]
     if isinstance(item, Mapping):
         inputs = dict(item)
-        return inputs, None if "labels" in names else inputs.pop("labels", None)
+        return Item(inputs, None if "labels" in names else inputs.pop("labels", None))
     if not isinstance(item, (tuple, list)):
-        return _by_order([item], names, where), None
+        return Item(_by_order([item], names, where))
     if len(item) == 2 and (len(names) == 1 or isinstance(item[0], (Mapping, tuple, list))):
         first = item[0]
         if isinstance(first, Mapping):
-            return dict(first), item[1]
+            return Item(dict(first), item[1])
         several = isinstance(first, tuple) or (isinstance(first, list) and len(names) > 1)
-        return _by_order(list(first) if several else [first], names, where), item[1]
+        return Item(_by_order(list(first) if several else [first], names, where), item[1])
     if len(item) == len(names) + 1:
-        return _by_order(list(item[:-1]), names, where), item[-1]
-    return _by_order(list(item), names, where), None
+        return Item(_by_order(list(item[:-1]), names, where), item[-1])
+    return Item(_by_order(list(item), names, where))
 
 
 def _by_order(values: list[Any], names: list[str], where: str) -> dict[str, Any]:
@@ -135,19 +148,17 @@ def generated_items(signature: Signature, seed: int) -> Iterator[Item]:
     has_batch = batch_size(signature) is not None
     for spec in signature.inputs:
         if None in (spec.shape[1:] if has_batch else spec.shape):
-            sizes = ",".join(
+            asked = ",".join(
                 "1" if axis == 0 and has_batch else str(size or 224) for axis, size in enumerate(spec.shape)
             )
             raise DataError(
                 f"inputs cannot be generated: {spec} has dynamic dimensions.",
-                remedy=f"Fix them, as in --input {spec.name}={sizes}, or give --data.",
+                remedy=f"Fix them, as in --input {spec.name}={asked}, or give --data.",
             )
     generator = np.random.default_rng(seed)
     while True:
-        yield (
-            {spec.name: _draw(generator, spec.dtype, [size or 1 for size in spec.shape]) for spec in signature.inputs},
-            None,
-        )
+        sizes = {spec.name: [size or 1 for size in spec.shape] for spec in signature.inputs}
+        yield Item({spec.name: _draw(generator, spec.dtype, sizes[spec.name]) for spec in signature.inputs})
 
 
 def _draw(generator: Any, dtype: str, shape: list[int]) -> Any:

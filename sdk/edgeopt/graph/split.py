@@ -15,7 +15,7 @@ from edgeopt.errors import DataError, ModelError
 from edgeopt.graph.collect import GENERATED_SAMPLES, LABELS
 from edgeopt.graph.evaluate import score
 from edgeopt.graph.fit import batch_size
-from edgeopt.graph.labels import check_labels
+from edgeopt.graph.labels import chance_note, check_labels
 from edgeopt.graph.parity import all_finite
 from edgeopt.graph.sample_options import SampleOptions
 from edgeopt.graph.session import open_session, run_feed
@@ -61,6 +61,7 @@ def split(
     for name, arrays in {"calibration": calibration, "evaluation": evaluation, "golden": golden}.items():
         write_samples(str(Path(folder, f"{name}.npz")), arrays)
     baseline = _baseline(Path(folder, "evaluation.npz"), taken, metric)
+    notes += chance_note(baseline, evaluation, taken) if metric == "top1" else []
     return {"digest": digest, "calibration": sizes[0], "evaluation": sizes[1], "baseline": baseline, "notes": notes}
 
 

@@ -29,13 +29,13 @@ class Network:
     program: Any | None = None
     notes: tuple[str, ...] = ()
 
-    def batch(self, size: int) -> dict[str, Any]:
+    def batch(self, size: int, seed: int = 0) -> dict[str, Any]:
         """Inputs of a batch size, with random numbers where they are real."""
-        return _random({name: _of_batch(value, size) for name, value in self.inputs.items()}, self.module)
+        return _random({name: _of_batch(value, size) for name, value in self.inputs.items()}, self.module, seed)
 
-    def random(self) -> dict[str, Any]:
+    def random(self, seed: int = 0) -> dict[str, Any]:
         """Inputs of the example's sizes, with random numbers where they are real."""
-        return _random(self.inputs, self.module)
+        return _random(self.inputs, self.module, seed)
 
 
 def _of_batch(value: Any, size: int) -> Any:
@@ -44,11 +44,11 @@ def _of_batch(value: Any, size: int) -> Any:
     return value.repeat(copies, *([1] * (value.dim() - 1)))[:size].contiguous()
 
 
-def _random(inputs: Mapping[str, Any], module: Any) -> dict[str, Any]:
+def _random(inputs: Mapping[str, Any], module: Any, seed: int) -> dict[str, Any]:
     """Normal numbers in place of real inputs; the inputs as they are where those give NaN or infinity."""
     import torch
 
-    generator = torch.Generator().manual_seed(len(inputs))
+    generator = torch.Generator().manual_seed(seed)
     drawn = {
         name: torch.randn(value.shape, generator=generator).to(value.dtype) if value.is_floating_point() else value
         for name, value in inputs.items()
