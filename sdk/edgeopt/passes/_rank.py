@@ -1,8 +1,8 @@
 """Ranks layers by their share of the quantisation error, in a child process.
 
-Wu, Judd, Zhang, Isaev, Micikevicius: Integer Quantization for Deep Learning Inference, 2020, §6.1 (partial quantisation:
-sensitivity of one layer at a time). There the metric is run for every layer; here the noise of the outputs over a few
-samples stands for it, which takes a second where that takes minutes.
+Wu, Judd, Zhang, Isaev, Micikevicius: Integer Quantization for Deep Learning Inference, 2020, §6.1 (partial
+quantisation: sensitivity of one layer at a time). There the metric is run for every layer; here the noise of the
+outputs over a few samples stands for it, which takes a second where that takes minutes.
 """
 
 from __future__ import annotations

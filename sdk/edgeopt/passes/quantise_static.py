@@ -149,12 +149,29 @@ class QuantiseStatic:
             types[self.options.activations],
             TensorsData(CalibrationMethod.MinMax, intervals),
             [],
-            list(context.keep_float),
+            sorted(_float_region(model, context.keep_float)),
             list(self.options.operators),
             {"ActivationSymmetric": self.options.activations == "int8"},
         )
         quantizer.quantize_model()
         return quantizer.model.model
+
+
+def _float_region(model: Any, kept: tuple[str, ...]) -> set[str]:
+    """The kept nodes, and what computes their inputs from the layers before them.
+
+    A kept layer whose input were still rounded by the ReLU or the pooling in front of it would gain little.
+    """
+    nodes = {node.name: node for node in model.graph.node}
+    producers = {name: node.name for node in model.graph.node for name in node.output}
+    region, open_names = set(kept), list(kept)
+    while open_names:
+        for tensor in nodes[open_names.pop()].input:
+            before = producers.get(tensor)
+            if before and before not in region and nodes[before].op_type not in LAYERS:
+                region.add(before)
+                open_names.append(before)
+    return region
 
 
 def _activations(model: Any, operators: tuple[str, ...]) -> list[str]:

@@ -1,0 +1,28 @@
+import pytest
+from support.compressing import sample_file
+from support.networks import matmul_transformer_onnx, small_cnn_onnx
+
+from edgeopt.passes.registry import pass_names
+from edgeopt.testing.passes import CHECKS, Case
+
+BUILT_IN = {
+    "simplify": (small_cnn_onnx, [{}]),
+    "optimise_graph": (small_cnn_onnx, [{"level": "extended"}]),
+    "cast_half": (small_cnn_onnx, [{}]),
+    "quantise_dynamic": (matmul_transformer_onnx, [{}]),
+    "quantise_static": (small_cnn_onnx, [{"calibrator": "mse"}]),
+    "quantise_weights": (matmul_transformer_onnx, [{"bits": 4}]),
+}
+CASES = [(name, options) for name, (_, choices) in BUILT_IN.items() for options in choices]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize(("name", "options"), CASES, ids=[name for name, _ in CASES])
+def test_built_in_pass_conforms(check, name, options, tmp_path):
+    network = BUILT_IN[name][0](tmp_path / "network.onnx")
+    samples = sample_file(tmp_path / "samples.npz", network, 8)
+    check(Case(name, network, samples, tmp_path, options))
+
+
+def test_every_built_in_pass_is_under_conformance():
+    assert set(pass_names()) == set(BUILT_IN)
