@@ -1,7 +1,6 @@
 """What a program on the board uses: the active model of an app, loaded once, steady while releases change under it.
 
-    model = edgeopt_runner.load("digits")
-    outputs = model({"x": array})
+Use: ``model = edgeopt_runner.load("digits")``, then ``outputs = model({"x": array})``.
 """
 
 import os

@@ -8,7 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
-from typing import Optional
+from typing import Any, Dict, Optional
 
 _ATTEMPTS = 100
 _BLOCK_BYTES = 1 << 20

@@ -36,7 +36,8 @@ class Journal:
 
     def _read(self) -> Tuple[Dict[str, Any], int]:
         """The last valid record and the length of the valid part in bytes."""
-        last, length = {}, 0  # type: Dict[str, Any], int
+        last: Dict[str, Any] = {}
+        length = 0
         try:
             with open(self.path, "rb") as stream:
                 for line in stream:
