@@ -15,6 +15,7 @@ STABLE_WINDOWS = 3
 MAX_WINDOWS = 10
 OUTLIER_FACTOR = 3.0
 FAST_NS = 500000
+BATCH_NS = 100000
 MAX_SAMPLES = 20000
 _NS = 1e9
 _MINUTE_NS = 60 * 10**9
@@ -108,11 +109,12 @@ class StoppingRule:
         self.min_seconds = self.fixed or float(plan["min_seconds"])
         self.max_seconds = self.fixed or float(plan["max_seconds"])
         self.min_samples = int(plan["min_samples"])
-        self.per_sample = per_sample(expected_ns, self.max_seconds, bool(self.fixed))
+        self.window_seconds = float(plan["window_seconds"])
+        if not self.fixed:
+            self.window_seconds = max(self.window_seconds, self.min_seconds / MAX_WINDOWS)
+        longest = self.fixed or min(self.max_seconds, MAX_WINDOWS * self.window_seconds)
+        self.per_sample = per_sample(expected_ns, longest, bool(self.fixed))
         expected_seconds = max(1.0, expected_ns * self.per_sample) / _NS
-        self.window_seconds = max(float(plan["window_seconds"]), self.min_seconds / MAX_WINDOWS)
-        if self.fixed:
-            self.window_seconds = float(plan["window_seconds"])
         # Ten windows must be able to reach the least sample, but a slow model still gets its three windows in time.
         wanted = max(10, math.ceil(self.min_samples / float(MAX_WINDOWS)))
         affordable = int(self.max_seconds / MAX_WINDOWS / expected_seconds)
@@ -127,16 +129,22 @@ class StoppingRule:
         return stable(windows) or len(windows) >= MAX_WINDOWS
 
 
-def per_sample(expected_ns: float, max_seconds: float, fixed: bool = False) -> int:
+def per_sample(expected_ns: float, longest_seconds: float, fixed: bool = False) -> int:
     """Inferences behind one sample: 1, unless they are so fast, or so many in a fixed time, that samples would flood.
 
-    Fast models are timed in batches, so that the clock costs nothing and at most `MAX_SAMPLES` samples are kept.
+    Fast models (< 0.5 ms) are timed in batches of at least 0.1 ms, beside which the clock's cost (some 0.1 µs)
+    vanishes, and of which at most about `MAX_SAMPLES` fit into the phase.
+
+    Args:
+        expected_ns: Duration of one inference.
+        longest_seconds: How long the measured phase may last at this speed.
+        fixed: Whether it lasts that long in any case.
     """
     expected = max(1.0, float(expected_ns))
     if expected >= FAST_NS and not fixed:
         return 1
-    shortest = max_seconds * _NS / MAX_SAMPLES
-    return max(1, math.ceil(max(shortest, 0 if expected >= FAST_NS else FAST_NS) / expected))
+    shortest = max(longest_seconds * _NS / MAX_SAMPLES, BATCH_NS)
+    return max(1, math.ceil(shortest / expected))
 
 
 def minute_medians(samples_ns: Sequence[int], inferences: int, minute_ns: int = _MINUTE_NS) -> List[int]:
