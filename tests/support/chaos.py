@@ -19,6 +19,7 @@ class ChaosProxy:
         stall_after: Stay open but forward nothing more once this many bytes went towards the server.
         silent: Accept, say nothing, forward nothing.
         connections: Connections so far.
+        stalled: Connections that have fallen silent.
     """
 
     def __init__(self, target_port: int) -> None:
@@ -28,7 +29,7 @@ class ChaosProxy:
         self.cut_after: int | None = None
         self.stall_after: int | None = None
         self.silent = False
-        self.connections = 0
+        self.connections = self.stalled = 0
         self._open: list[socket.socket] = []
         self._closing = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -43,17 +44,16 @@ class ChaosProxy:
                     threading.Thread(target=self._forward, args=(client,), daemon=True).start()
 
     def _forward(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            server = socket.create_connection(("127.0.0.1", self._target_port))
+        address = ("127.0.0.1", self._target_port)
+        with contextlib.suppress(OSError), client, socket.create_connection(address) as server:
             self._open.append(server)
             self._pump(client, server)
-        for end in (client, server):
-            end.close()
 
     def _pump(self, client: socket.socket, server: socket.socket) -> None:
         upwards = 0
         while not self._closing.is_set():
             if self.stall_after is not None and upwards >= self.stall_after:
+                self.stalled += 1
                 self._closing.wait()
                 return
             for end in select.select([client, server], [], [], 0.2)[0]:

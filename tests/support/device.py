@@ -1,17 +1,18 @@
-"""A user's computer for tests of the way to devices: a home of its own, no keys, no agent; and pins for test servers."""
+"""A user's computer for tests: a home of its own, no keys, no agent; and pins for test servers."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 from pathlib import Path
 
 import paramiko
 import pytest
-from support.sshd import Sshd
 
 from edgeopt.remote.known_hosts import KnownHosts
 from edgeopt.remote.ssh_config import known_hosts_name
+from support.sshd import Sshd
 
 
 def fresh_computer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -28,15 +29,9 @@ def fresh_computer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def pin(server: Sshd, *ports: int) -> None:
     """Pin a server's host key for its own port and for those of proxies before it."""
     kind, text = Path(f"{server.host_key}.pub").read_text().split()[:2]
-    key = paramiko.PKey.from_type_string(kind, _bytes(text))
+    key = paramiko.PKey.from_type_string(kind, base64.b64decode(text))
     for port in ports or (server.port,):
         KnownHosts().pin(known_hosts_name(server.host, port), key)
-
-
-def _bytes(text: str) -> bytes:
-    import base64
-
-    return base64.b64decode(text)
 
 
 def random_file(path: Path, size_bytes: int) -> tuple[Path, str]:

@@ -116,10 +116,10 @@ def _agent_twin(name: str, from_agent: dict[bytes, paramiko.AgentKey]) -> parami
 def _agent_keys(problems: list[str]) -> tuple[paramiko.AgentKey, ...]:
     try:
         return within(_AGENT_SECONDS, lambda: paramiko.Agent().get_keys()) or ()
-    except (paramiko.SSHException, OSError) as error:
-        problems.append(f"the agent failed: {_said(error)}")
     except TimeoutError:
         problems.append(f"the agent did not answer within {_AGENT_SECONDS:g} s")
+    except (paramiko.SSHException, OSError) as error:
+        problems.append(f"the agent failed: {_said(error)}")
     return ()
 
 

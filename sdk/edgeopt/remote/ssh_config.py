@@ -73,8 +73,12 @@ def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() else -1
 
 
-def read_config(path: Path) -> Any:
+def read_config(path: Path, before: str = "") -> Any:
     """The user's ssh_config with its includes, as `paramiko.SSHConfig`; an empty one where there is no file.
+
+    Args:
+        path: The file.
+        before: Lines that go before it and so win over it, as the options of a command line do.
 
     Raises:
         DocumentError: It does not parse.
@@ -82,7 +86,7 @@ def read_config(path: Path) -> Any:
     import paramiko
 
     try:
-        return paramiko.SSHConfig.from_text("\n".join(_lines(path, [])))
+        return paramiko.SSHConfig.from_text("\n".join([before, *_lines(path, [])]))
     except (paramiko.SSHException, OSError, UnicodeDecodeError) as error:
         raise DocumentError(f"{path} cannot be used: {error}.", remedy="Correct it.") from None
 
@@ -120,40 +124,46 @@ def route(device: Device, config_path: Path | None = None) -> tuple[Hop, ...]:
         DocumentError: ssh_config does not parse.
         UsageError: A jump host is no address, or the hops go round in circles.
     """
-    config = read_config(config_path or user_config())
-    hop, jump = _hop(config, (device.user, device.host, device.port), device.identity_file)
-    return (*_jumps(config, jump if device.jump is None else device.jump, 1), hop)
+    path = config_path or user_config()
+    hop, jump = _hop(path, (device.user, device.host, device.port), device.identity_file)
+    return (*_jumps(path, jump if device.jump is None else device.jump, 1), hop)
 
 
-def _jumps(config: Any, jump: str | None, depth: int) -> tuple[Hop, ...]:
+def _jumps(path: Path, jump: str | None, depth: int) -> tuple[Hop, ...]:
     """The hops of a ProxyJump value, with what ssh_config says about reaching the first of them."""
     if not jump or jump.lower() == "none":
         return ()
     if depth > _MOST_HOPS:
         raise UsageError(f"more than {_MOST_HOPS} jump hosts: {jump!r}.", remedy="Does ProxyJump go round in circles?")
-    first, *others = [_hop(config, parse_address(address), None) for address in jump.split(",")]
-    return (*_jumps(config, first[1], depth + 1), first[0], *(hop for hop, _ in others))
+    first, *others = [_hop(path, parse_address(address), None) for address in jump.split(",")]
+    return (*_jumps(path, first[1], depth + 1), first[0], *(hop for hop, _ in others))
 
 
-def _hop(config: Any, address: tuple[str | None, str, int | None], identity_file: str | None) -> tuple[Hop, str | None]:
+def _hop(path: Path, address: tuple[str | None, str, int | None], identity_file: str | None) -> tuple[Hop, str | None]:
     """A server as ssh_config completes it, and its ProxyJump value."""
     user, alias, port = address
-    found = config.lookup(alias)
+    given = [f"Host {alias}", *([f"Port {port}"] if port else []), *([f"User {user}"] if user else []), "Host *"]
+    found = read_config(path, "\n".join(given)).lookup(alias)
     host = found.get("hostname", alias)
-    number = port or int(found.get("port", 22))
+    number = int(found.get("port", 22))
     alias_name = found.get("hostkeyalias")
     command = found.get("proxycommand")
     hop = Hop(
         host=host,
         port=number,
-        user=user or found.get("user") or getpass.getuser(),
+        user=found.get("user") or getpass.getuser(),
         key_name=alias_name or known_hosts_name(host, number),
         identity_files=_identities(found, identity_file),
-        certificate_files=tuple(str(Path(name).expanduser()) for name in found.get("certificatefile", ())),
+        certificate_files=_certificates(found.get("certificatefile", [])),
         identities_only=identity_file is not None or found.get("identitiesonly", "no").lower() == "yes",
         proxy_command=None if command in (None, "none") else command,
     )
     return hop, found.get("proxyjump")
+
+
+def _certificates(value: str | list[str]) -> tuple[str, ...]:
+    names = [value] if isinstance(value, str) else value  # the library keeps the first of several
+    return tuple(str(Path(name).expanduser()) for name in names)
 
 
 def _identities(found: Any, identity_file: str | None) -> tuple[str, ...]:

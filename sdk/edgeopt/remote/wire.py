@@ -36,6 +36,11 @@ class MeteredSocket:
         self._received += len(data)
         return data
 
+    def close(self) -> None:
+        """Close the stream; on a channel of a transport that is gone this would raise, in the library's own thread."""
+        with contextlib.suppress(Exception):
+            self._stream.close()
+
     def progress(self, unacknowledged: int | None) -> int:
         """A number that grows as bytes get through.
 

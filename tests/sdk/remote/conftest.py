@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from support.device import fresh_computer, pin
 from support.sshd import Sshd, running_sshd
 

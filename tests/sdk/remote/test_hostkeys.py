@@ -4,13 +4,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.sshd import Sshd, make_key, running_sshd
 
 from edgeopt.errors import ChangedHostKeyError, UnknownHostKeyError
 from edgeopt.remote import hostkeys
 from edgeopt.remote.client import connect
 from edgeopt.remote.known_hosts import KnownHosts
 from edgeopt.remote.ssh import SshLink
+from support.sshd import Sshd, make_key, running_sshd
 
 
 def openssh_fingerprint(key: Path) -> str:

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from edgeopt.core.model import Artifact
+from edgeopt.core.plan import QUICK
+from edgeopt.core.profile import Settings
+from edgeopt.documents import plain
+from edgeopt.errors import ProtocolError, RunnerError
+from edgeopt.remote import jobs
+
+ARTIFACT = Artifact(digest="a" * 64, size_bytes=10, format="onnx")
+LATENCY = {
+    "samples_ns": [10, 20, 30],
+    "per_sample": 1,
+    "windows_ns": [20],
+    "median_ns": 20,
+    "mean_ns": 20,
+    "min_ns": 10,
+    "max_ns": 30,
+    "mad_ns": 10,
+    "cv": 0.4,
+    "outlier_share": 0.0,
+}
+
+
+def measure(**changes: Any) -> jobs.Job:
+    values: dict[str, Any] = {
+        "artifact": ARTIFACT,
+        "settings": Settings(threads=2),
+        "plan": QUICK,
+        "golden": "b" * 64,
+        "min_cosine": 0.99,
+    }
+    return jobs.measure_job(**{**values, **changes})
+
+
+def result_of(job: jobs.Job, **changes: Any) -> jobs.Job:
+    measurement = {
+        "variant_digest": job["artifact"]["sha256"],
+        "settings": job["settings"],
+        "plan": job["plan"],
+        "device_fingerprint": "f",
+        "runtime_version": "1.20",
+        "runner": "0.1.0",
+        "status": "ok",
+        "latency": LATENCY,
+        "correctness": {"passed": True, "cosine": 1.0, "max_abs": 0.0},
+    }
+    head = {name: job[name] for name in ("job_id", "nonce", "kind")}
+    return {**head, "status": "ok", "detail": "", "measurement": {**measurement, **changes}}
+
+
+def test_names_are_random_unless_given() -> None:
+    assert measure()["job_id"] != measure()["job_id"]
+    first, second = measure(job_id="c" * 32), measure(job_id="c" * 32)
+    assert first == second
+    assert len(first["nonce"]) == 32
+
+
+def test_the_nonce_is_bound_to_the_work() -> None:
+    first = measure(job_id="c" * 32)
+    assert first["nonce"] != measure(job_id="c" * 32, min_cosine=0.5)["nonce"]
+    assert first["nonce"] != measure(job_id="c" * 32, settings=Settings(threads=3))["nonce"]
+    assert first["nonce"] == measure(job_id="c" * 32, reason="another run")["nonce"]
+
+
+def test_a_result_becomes_a_measurement() -> None:
+    job = measure()
+    result = jobs.check_result(result_of(job), job, "board")
+    measurement = jobs.measurement_of(result)
+    assert measurement.settings == Settings(threads=2)
+    assert measurement.plan == QUICK
+    assert measurement.latency is not None
+    assert measurement.latency.samples_ns == (10, 20, 30)
+    assert measurement.ok
+
+
+@pytest.mark.parametrize("name", ["job_id", "nonce", "kind"])
+def test_a_result_of_another_job_is_refused(name: str) -> None:
+    job = measure()
+    with pytest.raises(ProtocolError, match=f"board: result: {name} is"):
+        jobs.check_result({**result_of(job), name: "0" * 32}, job, "board")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"variant_digest": "d" * 64}, {"settings": plain(Settings(threads=8))}, {"plan": {}}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_measurement_of_something_else_is_refused(change: dict[str, Any]) -> None:
+    job = measure()
+    with pytest.raises(ProtocolError, match="not what was ordered"):
+        jobs.check_result(result_of(job, **change), job, "board")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"latency": {**LATENCY, "samples_ns": []}},
+        {"latency": {**LATENCY, "samples_ns": [-1, 20, 30]}},
+        {"latency": {**LATENCY, "p90_ns": 29, "p95_ns": 28}},
+        {"latency": {**LATENCY, "median_ns": 31}},
+        {"latency": {**LATENCY, "per_sample": 0}},
+        {"latency": "fast"},
+        {"latency": None},
+        {"correctness": None},
+        {"correctness": {"passed": "perhaps", "cosine": 1, "max_abs": 0}},
+    ],
+    ids=str,
+)
+def test_figures_that_contradict_each_other_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolError):
+        jobs.measurement_of(result_of(measure(), **change))
+
+
+def test_a_launch_that_failed_is_a_measurement_too() -> None:
+    measurement = jobs.measurement_of(result_of(measure(), status="oom", latency=None, correctness=None))
+    assert measurement.status == "oom"
+    assert not measurement.ok
+
+
+def test_a_deployment_is_read_from_its_result() -> None:
+    found = {"app": "digits", "release": 2, "previous": 1, "sha256": "a" * 64, "healthy": True, "detail": "fine"}
+    deployment = jobs.deployment_of({"deployment": {**found, "settings": {"threads": 2}}}, "board")
+    assert (deployment.app, deployment.release, deployment.previous) == ("digits", 2, 1)
+    assert deployment.settings.threads == 2
+    assert deployment.device == "board"
+    for broken in ({}, {"deployment": None}, {"deployment": {**found, "release": "two"}}):
+        with pytest.raises(ProtocolError, match="board: deployment"):
+            jobs.deployment_of(broken, "board")
+
+
+def test_only_what_ended_well_passes() -> None:
+    jobs.require_ok({"status": "ok"}, "rolling back")
+    with pytest.raises(RunnerError, match="rolling back ended with no_previous: there is one release only") as caught:
+        jobs.require_ok({"status": "no_previous", "detail": "there is one \x1brelease\nonly"}, "rolling back")
+    assert caught.value.status == "no_previous"
+
+
+@dataclass(frozen=True)
+class Wheel:
+    name: str
+    digest: str
+
+
+def test_the_key_of_an_environment_is_that_of_its_wheels() -> None:
+    numpy, runtime = Wheel("numpy", "1" * 64), Wheel("onnxruntime", "2" * 64)
+    first = jobs.provision_job((numpy, runtime), runtimes=("onnxruntime",))
+    assert first["key"] == jobs.provision_job((numpy, runtime), runtimes=("onnxruntime",))["key"]
+    assert first["key"] != jobs.provision_job((numpy,), runtimes=("onnxruntime",))["key"]
+    assert first["wheels"] == [{"name": "numpy", "sha256": "1" * 64}, {"name": "onnxruntime", "sha256": "2" * 64}]
