@@ -9,9 +9,7 @@ from dataclasses import dataclass
 
 from edgeopt import errors
 
-_KEY_REMEDY = (
-    "Put your public key on the device (ssh-copy-id), or name the right one: --identity-file."
-)
+_KEY_REMEDY = "Put your public key on the device (ssh-copy-id), or name the right one: --identity-file."
 _REACH_REMEDY = "Is it switched on, in this network, and is the address right? edgeopt device doctor tells more."
 _AGAIN_REMEDY = "What runs on the device goes on; the same command collects it."
 
