@@ -14,11 +14,10 @@ from edgeopt.graph.sample_options import SampleOptions
 from edgeopt.graph.sample_sources import Item, generated_items, items_of_file, items_of_function
 from edgeopt.graph.spool import Spool
 from edgeopt.graph.user_code import is_function
+from edgeopt_runner.protocol.samples import INPUT, LABELS
 
 GENERATED_SAMPLES = 64
 """Most generated samples in each set: more random numbers say no more."""
-
-LABELS = "labels"
 
 
 def collect(source: str | None, signature: dict[str, Any], options: dict[str, Any], folder: str) -> dict[str, Any]:
@@ -78,7 +77,7 @@ def _fill(items: Iterator[Item], fitter: Fitter, spool: Spool, limit: int) -> in
         if labelled != (label is not None):
             raise DataError(f"sample {place} has {'no' if labelled else 'a'} label, unlike those before it.")
         for name, array in made.items():
-            spool.append(f"input:{name}", array)
+            spool.append(INPUT + name, array)
         if label is not None:
             _append_label(spool, place, count, label, fitter.batch)
         rows += count

@@ -12,13 +12,13 @@ from edgeopt_runner.protocol.samples import LABELS, REFERENCE
 FEW_SAMPLES = 200
 
 
-def check_labels(evaluation: Mapping[str, Any], signature: Signature, metric: str) -> list[str]:
-    """Check the labels of an evaluation set against the first output, where the metric is ``top1``.
+def check_labels(labels: Any, evaluation: Mapping[str, Any], signature: Signature) -> list[str]:
+    """Check labels against the first output, for the metric ``top1``.
 
     Args:
+        labels: All that were read, [samples, ...], those of the calibration set included; ``None``: there are none.
         evaluation: Arrays by member name, the reference outputs included.
         signature: The model's.
-        metric: Any other than ``top1`` is not checked.
 
     Returns:
         What the user should know.
@@ -28,10 +28,8 @@ def check_labels(evaluation: Mapping[str, Any], signature: Signature, metric: st
     """
     import numpy as np
 
-    if metric != "top1":
-        return []
     name = signature.outputs[0].name
-    outputs, labels = evaluation[REFERENCE + name], evaluation.get(LABELS)
+    outputs = evaluation[REFERENCE + name]
     if labels is None:
         raise DataError("the metric top1 needs labels, and the data has none.", remedy="Add labels, or use fidelity.")
     classes = outputs.shape[-1] if outputs.ndim > 1 else 1
@@ -56,7 +54,7 @@ def check_labels(evaluation: Mapping[str, Any], signature: Signature, metric: st
         raise DataError(
             f"labels go from {low} to {high}, but output `{name}` has the classes 0 to {classes - 1}.", remedy=hint
         )
-    count = labels.size
+    count = evaluation[LABELS].size
     return [f"top1 over {count} samples moves in steps of {100 / count:.2g} points."] if count < FEW_SAMPLES else []
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from edgeopt.core.tensor import Signature
 from edgeopt.documents import decode
 from edgeopt.errors import DataError, ModelError
-from edgeopt.graph.collect import GENERATED_SAMPLES, LABELS
+from edgeopt.graph.collect import GENERATED_SAMPLES
 from edgeopt.graph.evaluate import score
 from edgeopt.graph.fit import batch_size
 from edgeopt.graph.labels import chance_note, check_labels
@@ -20,7 +20,7 @@ from edgeopt.graph.parity import all_finite
 from edgeopt.graph.sample_options import SampleOptions
 from edgeopt.graph.session import open_session, run_feed
 from edgeopt.graph.spool import Spool, open_member
-from edgeopt_runner.protocol.samples import INPUT, REFERENCE, SampleFile, write_samples
+from edgeopt_runner.protocol.samples import INPUT, LABELS, REFERENCE, SampleFile, write_samples
 
 LEAST_SHARE_CALIBRATION = 0.4
 """Of small data, this much calibrates and the rest evaluates."""
@@ -56,7 +56,7 @@ def split(
     calibration = {name: array[: sizes[0]] for name, array in ordered.items() if name != LABELS}
     evaluation = {name: array[first : first + sizes[1]] for name, array in ordered.items()}
     evaluation |= _references(Path(model), evaluation, Path(folder))
-    notes = check_labels(evaluation, taken, metric)
+    notes = check_labels(feeds.get(LABELS), evaluation, taken) if metric == "top1" else []
     golden = {name: array[: min(asked.golden, sizes[1])] for name, array in evaluation.items() if name != LABELS}
     for name, arrays in {"calibration": calibration, "evaluation": evaluation, "golden": golden}.items():
         write_samples(str(Path(folder, f"{name}.npz")), arrays)
@@ -115,7 +115,7 @@ def _shuffled(
     for name in sorted(feeds):
         digest.update(f"{name} {feeds[name].dtype.str} {feeds[name].shape[1:]}\n".encode())
         for index in order:
-            item = np.ascontiguousarray(feeds[name][index])
+            item = np.array(feeds[name][index], order="C")  # a copy that keeps labels without dimensions
             digest.update(item.tobytes())
             spool.append(name, item[None])
     said = {key: value for key, value in asdict(options).items() if key != "deadline_seconds"}
