@@ -27,7 +27,7 @@ def bench(
 ) -> None:
     """Measure latency, memory and correctness of one model on a device."""
     from edgeopt.cli import quantities
-    from edgeopt.report.terminal import Progress, print_measurement
+    from edgeopt.report.terminal import print_measurement
     from edgeopt.workflow.benching import bench as measure
     from edgeopt.workflow.benching import plan_named
     from edgeopt.workflow.request import DataRequest, Request
@@ -42,7 +42,7 @@ def bench(
         profile=profile,
     )
     chosen = plan_named(plan, fps)
-    with Workspace.open() as workspace, Progress(quiet=quiet or as_json) as progress:
+    with Workspace.open() as workspace, output.progress(silent=quiet or as_json) as progress:
         measurements = measure(request, chosen, workspace, listener=progress)
     if as_json:
         from edgeopt import documents

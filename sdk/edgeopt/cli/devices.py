@@ -153,17 +153,16 @@ def provision(
     quiet: options.Quiet = False,
 ) -> None:
     """Give a device the inference runtime: wheels are resolved here and installed there; it needs no internet."""
-    from edgeopt.report.terminal import Progress
     from edgeopt.workflow import devices as work
     from edgeopt.workflow.workspace import Workspace
 
-    with Workspace.open() as workspace, Progress(quiet=quiet or as_json) as progress:
+    with Workspace.open() as workspace, output.progress(silent=quiet or as_json) as progress:
         device = work.find_device(name, workspace)
         done = work.provision_device(device, workspace, wheelhouse=wheelhouse, listener=progress)
     if as_json:
         output.print_json(done)
         return
-    runtimes = ", ".join(f"{key} {version}" for key, version in dict(done["runtimes"]).items())
+    runtimes = ", ".join(f"{runtime['name']} {runtime['version']}" for runtime in done["runtimes"])
     output.console().print(f"{name} now has {runtimes} in {done['interpreter']}", soft_wrap=True)
 
 
@@ -198,7 +197,7 @@ def rollback(
     from edgeopt.workflow.workspace import Workspace
 
     with Workspace.open() as workspace:
-        deployment = work.roll_back(work.find_device(name, workspace), application, workspace)
+        deployment = work.roll_back(work.find_device(name, workspace), application)
     if as_json:
         output.print_json(deployment)
         return

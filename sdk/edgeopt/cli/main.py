@@ -58,6 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with its exit code (design §2: 0, 2, 3, 4; 130 after Ctrl-C)."""
     words = sys.argv[1:] if arguments is None else arguments
     as_json = "--json" in words
+    output.accept_any_terminal()
     command = typer.main.get_command(app)
     try:
         code = command.main(args=words, prog_name="edgeopt", standalone_mode=False)

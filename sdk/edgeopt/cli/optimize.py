@@ -26,7 +26,6 @@ def optimize(
 ) -> None:
     """Make every variant that the target's profile knows, checked for parity, into a folder."""
     from edgeopt.cli import request_options
-    from edgeopt.report.terminal import Progress
     from edgeopt.workflow.optimizing import optimize_into
     from edgeopt.workflow.workspace import Workspace
 
@@ -43,7 +42,7 @@ def optimize(
             "seed": seed,
         }
     )
-    with Workspace.open() as workspace, Progress(quiet=quiet or as_json) as progress:
+    with Workspace.open() as workspace, output.progress(silent=quiet or as_json) as progress:
         made = optimize_into(Path(out), request, workspace, listener=progress)
     if as_json:
         from edgeopt import documents

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -14,6 +15,8 @@ from edgeopt.errors import EdgeoptError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from edgeopt.report.progress import Progress
+
 EXIT_INTERNAL = 1
 EXIT_INTERRUPTED = 130
 
@@ -23,6 +26,22 @@ def console() -> Console:
     from rich.console import Console
 
     return Console(highlight=False)
+
+
+def accept_any_terminal() -> None:
+    """A terminal that cannot show a character shows a stand-in; it never ends a run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def progress(*, silent: bool) -> Progress:
+    """A progress display on stderr."""
+    from rich.console import Console
+
+    from edgeopt.report.progress import Progress
+
+    return Progress(Console(stderr=True, highlight=False), quiet=silent)
 
 
 def print_json(document: Any) -> None:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 from edgeopt.cli import options, output
 
 
 def passes(as_json: options.Json = False) -> None:
-    """List the passes, each with its options and one honest line on when it helps."""
-    from edgeopt.passes.registry import describe_passes
+    """List the passes, each with its options and what it does."""
+    from edgeopt.passes.registry import pass_class, pass_names
 
-    found = describe_passes()
+    found = [_described(name, pass_class(name)) for name in pass_names()]
     if as_json:
         output.print_json({"passes": found})
         return
     console = output.console()
     for entry in found:
-        console.print(f"[bold]{entry['name']}[/]  {entry['summary']}", soft_wrap=False)
-        for option in entry["options"]:
-            console.print(f"    {option['name']} = {option['default']!r}", markup=False)
+        console.print(f"{entry['name']}: {entry['summary']}", markup=False)
+        for name, default in entry["options"].items():
+            console.print(f"    {name} = {default!r}", markup=False)
+
+
+def _described(name: str, kind: Any) -> dict[str, Any]:
+    fields = dataclasses.fields(kind.options_class)
+    summary = " ".join((kind.__doc__ or "").split("\n\n")[0].split())
+    return {"name": name, "summary": summary, "options": {field.name: field.default for field in fields}}

@@ -5,7 +5,6 @@ The keys of the file are the long option names, so that there is one set of word
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,12 @@ from edgeopt import documents
 from edgeopt.cli import quantities
 from edgeopt.core.budget import Budget
 from edgeopt.errors import DocumentError, UsageError
+from edgeopt.graph.sample_options import parse_scale
 from edgeopt.workflow.request import DataRequest, Request
 
 FILE_NAME = "edgeopt.yaml"
 _AS_THEY_ARE = ("app", "profile", "effort", "launches", "seed", "activate", "fresh")
 _OBJECTIVES = ("latency", "memory", "size")
-_LAYOUTS = ("hwc", "chw")
 
 
 def build(options: Mapping[str, Any]) -> Request:
@@ -66,31 +65,17 @@ def _file_values(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _data(values: Mapping[str, Any]) -> DataRequest:
-    layout = values.get("layout")
-    if layout is not None and layout not in _LAYOUTS:
-        raise UsageError(f"--layout {layout!r} is not known.", remedy="Use hwc where samples are channels-last.")
-    counts = {}
-    for option, field in (("calibration", "calibration_samples"), ("evaluation", "evaluation_samples")):
-        if option in values:
-            counts[field] = int(values[option])
-            if counts[field] < 1:
-                raise UsageError(f"--{option} {values[option]} is not above zero.", remedy="Give a number of samples.")
+    named = {"calibration": "calibration_samples", "evaluation": "evaluation_samples"}
+    counts = {field: int(values[option]) for option, field in named.items() if option in values}
     return DataRequest(
         source=values.get("data"),
         metric=values.get("metric"),
-        layout=layout,
-        scale=_scale(str(values["scale"])) if "scale" in values else None,
+        layout=values.get("layout", "as_is"),
+        scale=parse_scale(str(values["scale"])) if "scale" in values else None,
         overlap=bool(values.get("overlap", False)),
         random=bool(values.get("random-data", False)),
         **counts,
     )
-
-
-def _scale(text: str) -> float:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e-?\d+)?)\s*(?:/\s*(\d+(?:\.\d+)?))?\s*", text)
-    if match is None or float(match.group(1)) == 0 or (match.group(2) and float(match.group(2)) == 0):
-        raise UsageError(f"--scale {text!r} is not a factor.", remedy="Say 1/255 or 0.0039.")
-    return float(match.group(1)) / float(match.group(2) or 1)
 
 
 def budget(values: Mapping[str, Any]) -> Budget:

@@ -18,11 +18,10 @@ def run_and_show(request: Request, *, html: str | None, as_json: bool, quiet: bo
     Raises:
         BudgetError: Nothing meets the budget. What was found is printed all the same.
     """
-    from edgeopt.report.terminal import Progress
     from edgeopt.workflow.deploying import deploy
     from edgeopt.workflow.workspace import Workspace
 
-    with Workspace.open() as workspace, Progress(quiet=quiet or as_json) as progress:
+    with Workspace.open() as workspace, output.progress(silent=quiet or as_json) as progress:
         record = deploy(request, workspace, listener=progress)
         page = workspace.run_folder(record.run_id) / "report.html"
     if html is not None:
@@ -39,8 +38,7 @@ def show(record: RunRecord, page: Path, *, as_json: bool) -> None:
         from edgeopt.report.terminal import print_run
 
         console = output.console()
-        print_run(record, console)
-        console.print(f"Report: {output.display_path(page)}", soft_wrap=True)
+        print_run(record, console, report=Path(output.display_path(page)))
     if record.state != "infeasible":
         return
     if as_json:

@@ -50,6 +50,4 @@ def show(
         return
     from edgeopt.report.terminal import print_run
 
-    console = output.console()
-    print_run(record, console)
-    console.print(f"Report: {output.display_path(page)}", soft_wrap=True)
+    print_run(record, output.console(), report=page)

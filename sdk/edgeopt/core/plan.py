@@ -46,4 +46,7 @@ FULL = Plan("full", min_seconds=10.0, min_samples=662, max_seconds=300.0)
 SUSTAINED = Plan("sustained", min_seconds=600.0, min_samples=1, max_seconds=600.0, fixed_seconds=600.0)
 PACED = Plan("paced", min_seconds=10.0, min_samples=100, max_seconds=300.0, target_fps=30.0)
 
+FINALS = {"quick": replace(QUICK, min_samples=130), "standard": STANDARD, "full": FULL}
+"""The plan of the finals by effort; always deeper than the quick round, so that only finalists can win."""
+
 PLANS = {plan.name: plan for plan in (QUICK, STANDARD, FULL, SUSTAINED, PACED)}

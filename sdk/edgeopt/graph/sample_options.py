@@ -43,7 +43,7 @@ class SampleOptions:
     def __post_init__(self) -> None:
         for name in ("calibration", "evaluation", "golden"):
             if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; at least 1 sample is needed.")
+                raise UsageError(f"--{name} is {getattr(self, name)}; at least 1 sample is needed.")
         if self.layout not in ("as_is", "hwc", "chw"):
             raise UsageError(f"--layout is {self.layout!r}; it is hwc or chw.")
         if self.scale is not None and (not math.isfinite(self.scale) or self.scale == 0):

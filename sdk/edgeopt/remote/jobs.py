@@ -9,6 +9,7 @@ import platform
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from edgeopt.core.deployment import Deployment
@@ -49,8 +50,8 @@ class WheelFile(Protocol):
     """What `provision_job` needs of a wheel."""
 
     @property
-    def name(self) -> str:
-        """Distribution name."""
+    def path(self) -> Path:
+        """The file; its name is what the device calls it."""
 
     @property
     def digest(self) -> str:
@@ -168,7 +169,7 @@ def provision_job(
         system_site_packages: Whether it sees the device's own packages.
         job_id: As in `measure_job`.
     """
-    entries = [{"name": wheel.name, "sha256": wheel.digest} for wheel in wheels]
+    entries = [{"name": wheel.path.name, "sha256": wheel.digest} for wheel in wheels]
     key = _digest({"wheels": entries, "runtimes": list(runtimes), "system": system_site_packages})[:16]
     fields = {"key": key, "wheels": entries, "system_site_packages": system_site_packages}
     return _job("provision", "provision", job_id, fields=fields)

@@ -10,9 +10,7 @@ from rich.text import Text
 
 from edgeopt.core.device import Device, DeviceFacts
 from edgeopt.core.profile import Profile
-from edgeopt.core.run import RunRecord
 from edgeopt.report import quantities as q
-from edgeopt.report import summary
 from edgeopt.report.layout import facts, table, text
 
 
@@ -93,17 +91,45 @@ def print_checks(checks: Sequence[CheckResult], console: Console) -> None:
     console.print(f"{len(checks)} checks, {bad} to look at." if bad else f"{len(checks)} checks, all good.")
 
 
-def print_runs(records: Sequence[RunRecord], console: Console) -> None:
+class RunLine(Protocol):
+    """What is shown of a run; `edgeopt.store.ledger.RunSummary` is one."""
+
+    @property
+    def run_id(self) -> str:
+        """Short unique name."""
+
+    @property
+    def started_at(self) -> float:
+        """Seconds since the epoch."""
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+
+    @property
+    def device(self) -> str:
+        """The device's name."""
+
+    @property
+    def state(self) -> str:
+        """As in `RunRecord`."""
+
+    @property
+    def winner(self) -> str | None:
+        """Key of the winner."""
+
+
+def print_runs(records: Sequence[RunLine], console: Console) -> None:
     """Print runs, one line each, in the order given."""
     if not records:
         console.print("No runs yet. Start one: edgeopt deploy MODEL --target local")
         return
-    made = table("run", "started (UTC)", "model", "device", "state", "best")
+    made = table("run", "started (UTC)", "model", "device", "state", "winner")
     for column in made.columns[:2]:
         column.no_wrap = True
     for record in records:
-        cells = (record.run_id, q.moment(record.started_at), record.model.name, record.device.name, record.state)
-        made.add_row(*(text(cell, limit=24) for cell in cells), text(summary.short_answer(record), limit=80))
+        cells = (record.run_id, q.moment(record.started_at), record.model, record.device, record.state)
+        made.add_row(*(text(cell, limit=24) for cell in cells), text(record.winner or "", limit=80))
     console.print(made)
 
 

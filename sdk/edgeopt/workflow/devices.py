@@ -18,7 +18,7 @@ from edgeopt.remote import doctor, hostkeys, jobs, wheels
 from edgeopt.remote.client import connect
 from edgeopt.workflow.listener import Listener, Silence
 from edgeopt.workflow.workspace import Workspace
-from edgeopt_targets import profile_files
+from edgeopt_targets.profile_files import find_profile, match_profile
 
 Confirm = Callable[[str], bool]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -64,7 +64,7 @@ def describe_device(
     if key is not None and not Path(key).expanduser().is_file():
         raise UsageError(f"--key {key!r} is not a file.", remedy="Give the private key, for example ~/.ssh/id_ed25519.")
     if profile is not None:
-        profile_files.find_profile(profile)
+        find_profile(profile)
     return Device(
         name=name,
         transport="ssh",
@@ -139,7 +139,7 @@ def probe_device(device: Device) -> tuple[DeviceFacts, Profile]:
     """What the device says about itself, and the profile that fits it."""
     with connect(device) as connection:
         facts = connection.probe()
-    profile = profile_files.find_profile(device.profile) if device.profile else profile_files.match_profile(facts)
+    profile = find_profile(device.profile) if device.profile else match_profile(facts)
     return facts, profile
 
 
@@ -164,10 +164,8 @@ def provision_device(
     said = listener or Silence()
     said.stage("Resolving wheels", 0)
     facts, profile = probe_device(device)
-    cache = Path(wheelhouse).expanduser() if wheelhouse else workspace.cache_folder("wheels")
-    resolved = wheels.resolve_wheels(
-        facts.python, facts.libc, facts.machine, profile.runtimes, cache, offline=wheelhouse is not None
-    )
+    given = Path(wheelhouse).expanduser() if wheelhouse else None
+    resolved = wheels.wheels_for(facts, profile.runtimes, workspace.cache_folder("wheels"), wheelhouse=given)
     said.stage("Sending wheels", len(resolved))
     with connect(device) as connection, connection.lease("provision"):
         for wheel in resolved:
@@ -187,7 +185,7 @@ def list_apps(device: Device) -> list[dict[str, Any]]:
         return connection.apps()
 
 
-def roll_back(device: Device, app: str, workspace: Workspace) -> Deployment:
+def roll_back(device: Device, app: str) -> Deployment:
     """Make the previous release of `app` active again.
 
     Raises:
@@ -196,9 +194,7 @@ def roll_back(device: Device, app: str, workspace: Workspace) -> Deployment:
     with connect(device) as connection, connection.lease(f"rollback of {app} by {getpass.getuser()}"):
         result = connection.run_job(jobs.rollback_job(app))
     jobs.require_ok(result, f"rolling {app} back")
-    deployment = jobs.deployment_of(result, device.name)
-    workspace.ledger.remember_deployment(deployment)
-    return deployment
+    return jobs.deployment_of(result, device.name)
 
 
 def clean_device(device: Device, *, force: bool) -> None:

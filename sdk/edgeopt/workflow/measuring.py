@@ -112,7 +112,8 @@ class Bench:
         folder = self.workspace.cache_folder("outputs")
         path = folder / f"{outputs['sha256']}.npz"
         self.connection.fetch(outputs["sha256"], path, limit_bytes=int(outputs["size"]))
-        accuracy = accuracy_from_outputs(path, self.prepared)
+        evaluation = self.workspace.artifacts.path(self.prepared.evaluation)
+        accuracy = accuracy_from_outputs(path, evaluation, self.prepared.summary.metric)
         path.unlink()
         return dataclasses.replace(measurement, accuracy=accuracy)
 

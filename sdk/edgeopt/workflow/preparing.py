@@ -9,14 +9,13 @@ from pathlib import Path
 
 from edgeopt.core.model import Artifact, Model
 from edgeopt.core.run import DataSummary
-from edgeopt.graph import data as graph_data
 from edgeopt.graph import source
+from edgeopt.graph.data import load_samples
+from edgeopt.graph.evaluate import BUILT_IN
 from edgeopt.graph.inspect import Inspection, inspect_onnx
 from edgeopt.workflow.listener import Listener
-from edgeopt.workflow.request import DataRequest, Request
+from edgeopt.workflow.request import Request
 from edgeopt.workflow.workspace import Workspace
-
-BUILT_IN_METRICS = ("top1", "fidelity")
 
 
 @dataclass(frozen=True)
@@ -27,12 +26,14 @@ class Prepared:
         model: The source network.
         inspection: Its operators and sizes.
         summary: Where the samples came from.
+        baseline: The source model's metric on the evaluation samples, computed here.
         calibration, evaluation, golden: Sample files in the store.
     """
 
     model: Model
     inspection: Inspection
     summary: DataSummary
+    baseline: float
     calibration: Artifact
     evaluation: Artifact
     golden: Artifact
@@ -40,7 +41,7 @@ class Prepared:
     @property
     def device_metric(self) -> str:
         """What the runner computes: a built-in metric, or the outputs for a user's function on the host."""
-        return self.summary.metric if self.summary.metric in BUILT_IN_METRICS else "outputs"
+        return self.summary.metric if self.summary.metric in BUILT_IN else "outputs"
 
 
 def prepare(request: Request, workspace: Workspace, listener: Listener) -> Prepared:
@@ -56,11 +57,11 @@ def prepare(request: Request, workspace: Workspace, listener: Listener) -> Prepa
         loaded = source.load_model(request.model, folder=folder, input_shapes=request.input_shapes)
         listener.advance(loaded.model.name)
         listener.stage("Reading samples", 0)
-        samples = graph_data.load_samples(
+        samples = load_samples(
             request.data.source,
             loaded.path,
             loaded.model.signature,
-            options=_options(request.data, request.seed),
+            options=request.data.sample_options(request.seed),
             folder=folder,
         )
         inspection = inspect_onnx(loaded.path)
@@ -69,26 +70,15 @@ def prepare(request: Request, workspace: Workspace, listener: Listener) -> Prepa
             model=loaded.model,
             inspection=inspection,
             summary=samples.summary,
+            baseline=samples.baseline,
             calibration=store.add(samples.calibration, "npz"),
             evaluation=store.add(samples.evaluation, "npz"),
             golden=store.add(samples.golden, "npz"),
         )
         store.add(loaded.path, "onnx")
-    for note in loaded.model.notes:
+    for note in (*loaded.model.notes, *samples.notes):
         listener.note(note)
     return prepared
-
-
-def _options(request: DataRequest, seed: int) -> graph_data.SampleOptions:
-    return graph_data.SampleOptions(
-        metric=request.metric,
-        calibration_samples=request.calibration_samples,
-        evaluation_samples=request.evaluation_samples,
-        layout=request.layout,
-        scale=request.scale,
-        overlap=request.overlap,
-        seed=seed,
-    )
 
 
 def look_at(model: str, input_shapes: dict[str, tuple[int, ...]]) -> Model:

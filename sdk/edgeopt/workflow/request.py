@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from edgeopt.core.budget import Budget
+from edgeopt.core.plan import FINALS
 from edgeopt.errors import UsageError
+from edgeopt.graph.sample_options import Layout, SampleOptions
 
-EFFORTS = ("quick", "standard", "full")
 _APP = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 _DEFAULT_BUDGET = Budget()
@@ -26,7 +27,7 @@ class DataRequest:
         source: ``samples.npz`` or ``file.py:function``; ``None`` generates inputs, and accuracy stays unknown.
         metric: ``top1``, ``fidelity`` or ``file.py:function``; ``None`` takes `top1` where there are labels.
         calibration_samples, evaluation_samples: Largest sizes of the two sets.
-        layout: ``hwc`` where samples are channels-last and the model wants channels first.
+        layout: ``hwc`` or ``chw``: how pictures lie in the data where the model wants the other way.
         scale: Factor that every sample is multiplied with (1/255 for bytes).
         overlap: Use the same samples for calibration and evaluation.
         random: Allow passes that calibrate to use generated inputs.
@@ -36,10 +37,26 @@ class DataRequest:
     metric: str | None = None
     calibration_samples: int = 128
     evaluation_samples: int = 1000
-    layout: str | None = None
+    layout: Layout = "as_is"
     scale: float | None = None
     overlap: bool = False
     random: bool = False
+
+    def sample_options(self, seed: int) -> SampleOptions:
+        """The same for the reader of samples.
+
+        Raises:
+            UsageError: A value out of its range.
+        """
+        return SampleOptions(
+            metric=self.metric,
+            calibration=self.calibration_samples,
+            evaluation=self.evaluation_samples,
+            layout=self.layout,
+            scale=self.scale,
+            overlap=self.overlap,
+            seed=seed,
+        )
 
 
 @dataclass(frozen=True)
@@ -84,8 +101,9 @@ class Request:
         Raises:
             UsageError: Names the option, the value and what it takes.
         """
-        if self.effort not in EFFORTS:
-            raise UsageError(f"--effort {self.effort!r} is not known.", remedy=f"Use one of {', '.join(EFFORTS)}.")
+        if self.effort not in FINALS:
+            raise UsageError(f"--effort {self.effort!r} is not known.", remedy=f"Use one of {', '.join(FINALS)}.")
+        self.data.sample_options(self.seed)
         if self.launches < 1:
             raise UsageError(f"--launches {self.launches} measures nothing.", remedy="Use 1 or more; 3 is the default.")
         if self.app is not None and not _APP.fullmatch(self.app):
@@ -106,7 +124,7 @@ class Request:
         options: dict[str, object] = {
             "--data": data.source,
             "--metric": data.metric,
-            "--layout": data.layout,
+            "--layout": data.layout if data.layout != "as_is" else None,
             "--scale": data.scale,
             "--max-drop": "none" if budget.max_drop is None else drop,
             "--max-latency": budget.max_latency,

@@ -8,7 +8,7 @@ from edgeopt.core.device import LOCAL, Device, DeviceFacts
 from edgeopt.core.profile import Profile
 from edgeopt.errors import UnknownDeviceError, UsageError
 from edgeopt.remote.inventory import Inventory
-from edgeopt_targets import profile_files
+from edgeopt_targets.profile_files import find_profile, load_profiles, match_profile
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,18 @@ def resolve_target(target: str, inventory: Inventory, profile_name: str | None =
         UnknownDeviceError: Nothing has that name; the remedy says how to add it.
         UsageError: Several devices fit a profile, or an unknown profile was named.
     """
-    named = profile_files.find_profile(profile_name) if profile_name else None
+    named = find_profile(profile_name) if profile_name else None
     device = inventory.resolve(target)
     if device is not None:
-        chosen = named or (profile_files.find_profile(device.profile) if device.profile else None)
+        chosen = named or (find_profile(device.profile) if device.profile else None)
         return Aim(device, chosen)
-    profiles = [p for p in profile_files.load_profiles() if target in (p.name, p.target)]
+    profiles = [p for p in load_profiles() if target in (p.name, p.target)]
     fitting = [d for d in inventory.devices() if d.profile in {p.name for p in profiles}]
     if len(fitting) > 1:
         names = ", ".join(d.name for d in fitting)
         raise UsageError(f"--target {target!r} fits several devices: {names}.", remedy="Name one of them.")
     if fitting:
-        return Aim(fitting[0], named or profile_files.find_profile(str(fitting[0].profile)))
+        return Aim(fitting[0], named or find_profile(str(fitting[0].profile)))
     if profiles:
         return Aim(LOCAL, named or (profiles[0] if len(profiles) == 1 else None))
     raise UnknownDeviceError(
@@ -57,7 +57,7 @@ def profile_for(aim: Aim, facts: DeviceFacts, target: str) -> Profile:
     Raises:
         UnknownDeviceError: `target` named a kind of hardware that this machine is not.
     """
-    matched = profile_files.match_profile(facts)
+    matched = match_profile(facts)
     wanted = aim.profile
     if wanted is not None and facts.machine not in wanted.machine:
         raise UnknownDeviceError(

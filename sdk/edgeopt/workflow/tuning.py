@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from edgeopt.core.measurement import Measurement
-from edgeopt.core.plan import PLANS, QUICK, Plan
+from edgeopt.core.plan import FINALS, QUICK, Plan
 from edgeopt.core.profile import Settings
 from edgeopt.core.recipe import BASELINE
 from edgeopt.core.selection import Candidate
 from edgeopt.core.variant import Variant
 from edgeopt.selection import schedule, statistics
 from edgeopt.workflow.measuring import Bench
+from edgeopt_targets import registry
 
 _FALLBACK_LEVEL = "extended"
 _LEADERS = 2
@@ -78,7 +79,7 @@ def measure_all(
     noise = _noise(bench, board)
     leaders = schedule.finalists(board.candidates(), bench.budget, noise=noise, limit=_LEADERS)
     _try_levels(bench, board, leaders)
-    _finals(bench, board, noise, PLANS[effort], launches)
+    _finals(bench, board, noise, FINALS[effort], launches)
     return board.candidates(), noise
 
 
@@ -115,18 +116,17 @@ def _noise(bench: Bench, board: Board) -> float:
     plan = QUICK.without_evaluation()
     bench.listener.stage("Learning the device's noise", 0)
     launches = [*best.measurements, *(bench.measure(best.variant, best.settings, plan, n) for n in (1, 2))]
-    noise = statistics.aa_noise(launches)
+    noise = statistics.launch_noise(launches)
     bench.workspace.ledger.remember_device_noise(bench.facts.fingerprint, noise)
     return noise
 
 
 def _try_levels(bench: Bench, board: Board, leaders: Sequence[str]) -> None:
-    """Other graph-optimisation levels, only for those that lead."""
-    others = [level for level in bench.profile.graph_optimisation if level != "all"]
+    """Settings that seldom matter, such as graph-optimisation levels: only for those that lead."""
+    target = registry.target(bench.profile.target)
     for key in leaders:
-        for level in others:
-            settings = dataclasses.replace(board.settings[key], graph_optimisation=level)
-            variant = board.variants[key]
+        variant = board.variants[key]
+        for settings in target.variations(bench.profile, board.settings[key]):
             if Candidate(variant, settings, ()).key not in board.variants:
                 board.add(variant, settings, bench.measure(variant, settings, QUICK.without_evaluation()), final=False)
 

@@ -41,7 +41,7 @@ class Workspace:
             StoreError: A store cannot be made or read.
         """
         folder = root or home()
-        url = ledger_url or os.environ.get("EDGEOPT_LEDGER") or f"sqlite:///{folder / 'ledger.sqlite'}"
+        url = ledger_url or os.environ.get("EDGEOPT_LEDGER") or folder / "ledger.sqlite"
         artifacts = ArtifactStore(folder / "artifacts")
         return cls(folder, artifacts, Ledger(url), Inventory(folder / "devices.yaml"))
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from edgeopt.core.device import LOCAL, Device
 from edgeopt.core.profile import Profile
 from edgeopt.report.terminal import print_checks, print_devices, print_facts, print_profiles, print_runs
-from support.records import FACTS, HOSTILE, run_record
+from support.records import FACTS, HOSTILE
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,19 @@ class Finding:
     ok: bool
     detail: str
     remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    run_id: str
+    started_at: float
+    model: str
+    device: str
+    state: str
+    winner: str | None
+
+
+LINE = Line("r-20260101-7f3a", 1767225600.0, "net", "pi5", "done", "int8 / 1 thread")
 
 
 def shown(show: Callable[[Console], None]) -> str:
@@ -57,9 +70,9 @@ def test_checks_show_the_remedy_of_the_bad_ones_and_count_them() -> None:
 
 
 def test_runs_show_the_chosen_candidate() -> None:
-    text = shown(lambda console: print_runs([run_record()], console))
+    text = shown(lambda console: print_runs([LINE], console))
     assert "r-20260101-7f3a" in text
-    assert "3.11×" in text
+    assert "int8 / 1 thread" in text
 
 
 def test_profiles_show_what_they_are_for() -> None:
@@ -71,11 +84,10 @@ def test_profiles_show_what_they_are_for() -> None:
 def test_hostile_names_are_written_out_in_every_list() -> None:
     device = Device(HOSTILE, "ssh", HOSTILE, user=HOSTILE, labels={HOSTILE: HOSTILE})
     facts = replace(FACTS, model=HOSTILE, os=HOSTILE)
-    record = replace(run_record(), device=device, run_id=HOSTILE)
     for text in (
         shown(lambda console: print_devices([device], console)),
         shown(lambda console: print_facts(facts, console)),
-        shown(lambda console: print_runs([record], console)),
+        shown(lambda console: print_runs([replace(LINE, device=HOSTILE, run_id=HOSTILE)], console)),
         shown(lambda console: print_checks([Finding(HOSTILE, False, HOSTILE, HOSTILE)], console)),
     ):
         assert not {"\x1b", "\x07", "\r", "\u202e"} & set(text)
