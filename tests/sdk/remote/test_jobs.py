@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -143,13 +144,16 @@ def test_only_what_ended_well_passes() -> None:
 
 @dataclass(frozen=True)
 class Wheel:
-    name: str
+    path: Path
     digest: str
 
 
 def test_the_key_of_an_environment_is_that_of_its_wheels() -> None:
-    numpy, runtime = Wheel("numpy", "1" * 64), Wheel("onnxruntime", "2" * 64)
+    numpy, runtime = Wheel(Path("/wheels/numpy.whl"), "1" * 64), Wheel(Path("/wheels/onnxruntime.whl"), "2" * 64)
     first = jobs.provision_job((numpy, runtime), runtimes=("onnxruntime",))
     assert first["key"] == jobs.provision_job((numpy, runtime), runtimes=("onnxruntime",))["key"]
     assert first["key"] != jobs.provision_job((numpy,), runtimes=("onnxruntime",))["key"]
-    assert first["wheels"] == [{"name": "numpy", "sha256": "1" * 64}, {"name": "onnxruntime", "sha256": "2" * 64}]
+    assert first["wheels"] == [
+        {"name": "numpy.whl", "sha256": "1" * 64},
+        {"name": "onnxruntime.whl", "sha256": "2" * 64},
+    ]
