@@ -16,6 +16,7 @@ from support.worker import SHORT, Board, conv_network
 
 PHASES = ["preflight", "import", "load", "first", "golden", "warmup", "measure", "evaluate", "evidence"]
 MIB = 1 << 20
+INTERPRETERS = sorted(Path.home().glob(".pyenv/versions/3.*/bin/python"))
 
 
 @pytest.fixture(scope="module")
@@ -134,12 +135,14 @@ def test_a_plan_without_evaluation_skips_it(board):
     assert measurement_of(answer).correctness.passed
 
 
-def test_evaluation_does_not_count_as_memory_of_the_run(tmp_path):
+def test_evaluation_takes_one_sample_at_a_time_and_does_not_count_as_memory_of_the_run(tmp_path):
     board = Board(tmp_path, size=256)
-    many = np.repeat(board.inputs, 16, axis=0)  # 144 MiB in all
+    many = np.repeat(board.inputs, 8, axis=0)  # 72 MiB in all
     labels = np.zeros((len(many), 1), np.int64)
     evaluation = add_samples(board, tmp_path, input__x=many, labels=labels)
-    with_evaluation = measurement_of(board.work(board.job(evaluation=evaluation)))
+    answer = board.work(board.job(evaluation=evaluation))
+    with_evaluation = measurement_of(answer)
+    assert answer["peak_bytes"] < with_evaluation.memory.run_bytes + 24 * MIB
     without = measurement_of(board.work(board.job(evaluation=None)))
     assert with_evaluation.accuracy.samples == len(many)
     assert abs(with_evaluation.memory.run_bytes - without.memory.run_bytes) < 8 * MIB
@@ -283,6 +286,13 @@ def test_paced_load_is_recorded_with_its_misses(board):
     assert found.evidence["frames"] >= 10
     assert "deadline_misses" in found.evidence
     assert "cpu_seconds" in found.evidence
+
+
+@pytest.mark.parametrize("python", INTERPRETERS, ids=lambda path: path.parents[1].name)
+def test_every_interpreter_gets_as_far_as_its_missing_runtime(board, python):
+    found = measurement_of(board.work(board.job(), python=str(python)))
+    assert found.status == "runtime_missing" or found.latency  # an interpreter that has the runtime measures
+    assert found.evidence["before"]["memory_available_bytes"] > 0
 
 
 def test_numpy_is_not_loaded_before_the_runtime_is(board):

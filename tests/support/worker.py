@@ -23,10 +23,11 @@ SHORT = replace(
 
 _RUN = """
 import json, sys
-from edgeopt_runner import worker
+from edgeopt_runner import memory, worker
 events = []
 result = worker.run(sys.argv[1], json.load(open(sys.argv[2])), events.append)
-json.dump({"events": events, "result": result, "modules": sorted(sys.modules)}, open(sys.argv[3], "w"), allow_nan=False)
+answer = {"events": events, "result": result, "modules": sorted(sys.modules), "peak_bytes": memory.peak_bytes()}
+json.dump(answer, open(sys.argv[3], "w"), allow_nan=False)
 """
 
 
@@ -119,7 +120,7 @@ class Board:
         return {**job, **fields}
 
     def work(self, job: dict[str, Any], *, fault: str = "", python: str = sys.executable) -> dict[str, Any]:
-        """Run a job in a fresh process: ``events``, ``result`` and the ``modules`` it imported."""
+        """Run a job in a fresh process: ``events``, ``result``, its ``modules``, its ``peak_bytes`` since warm-up."""
         order, answer = self.root / "order.json", self.root / "answer.json"
         order.write_text(json.dumps(job))
         answer.unlink(missing_ok=True)
