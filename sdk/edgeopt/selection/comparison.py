@@ -55,11 +55,11 @@ class Comparison:
     def tie_break(self, item: Figures) -> tuple[tuple[str, float], ...]:
         """What decides among equals, first to last, each with the words for having less of it.
 
-        Accuracy, then memory, then size; where memory or size is the objective the faster one comes before them.
+        Accuracy, then memory (in steps of 2 %, since less is page noise), then size; where memory or size is the objective the faster one comes before them.
         """
         accurate, unstable = ("more accurate", drop(item)), ("measured more steadily", float(not item.stable))
         small, faster = ("smaller", float(item.size_bytes)), ("faster", item.latency_ns)
-        frugal = ("less hungry for memory", memory(item))
+        frugal = ("less hungry for memory", _step(memory(item)))
         if self.objective == "latency":
             return accurate, frugal, small, unstable, faster
         return accurate, unstable, faster, frugal, small
@@ -84,3 +84,8 @@ def drop(item: Figures) -> float:
 def memory(item: Figures) -> float:
     """Peak memory; infinite where it was not measured."""
     return math.inf if item.memory_bytes is None else float(item.memory_bytes)
+
+
+def _step(value: float) -> float:
+    """The number of 2 % steps up to a value, so that differences below one decide nothing."""
+    return value if math.isinf(value) or value <= 0 else float(round(math.log(value) / math.log(1.02)))
