@@ -99,13 +99,13 @@ class AvailableWatch:
     The watcher is forked before anything heavy is loaded, and ends when our end of its pipe closes, however we end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, board: Board = THIS) -> None:
         stop_read, self._stop = os.pipe()
         self._answer, answer_write = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
             try:
-                _watch(stop_read, answer_write)
+                _watch(board, stop_read, answer_write)
             finally:
                 os._exit(0)
         os.close(stop_read)
@@ -120,15 +120,15 @@ class AvailableWatch:
         return int(text) if text else None
 
 
-def _watch(stop: int, answer: int) -> None:
+def _watch(board: Board, stop: int, answer: int) -> None:
     """Poll until the other end of `stop` closes; no other descriptor of the worker may be held open here."""
     kept = sorted([stop, answer])
     os.closerange(3, kept[0])
     os.closerange(kept[0] + 1, kept[1])
     os.closerange(kept[1] + 1, 4096)
-    lowest = available_bytes()
+    lowest = available_bytes(board)
     while not select.select([stop], [], [], _WATCH_SECONDS)[0]:
-        now = available_bytes()
+        now = available_bytes(board)
         if now is not None and (lowest is None or now < lowest):
             lowest = now
     if lowest is not None:
