@@ -31,7 +31,7 @@ class PushReport:
 
     Attributes:
         total_bytes: Size of the file.
-        sent_bytes: Bytes that were sent, over all attempts; 0 where the device had the file.
+        sent_bytes: Bytes handed to the link, over all attempts; 0 where the device had the file.
     """
 
     total_bytes: int
@@ -39,7 +39,7 @@ class PushReport:
 
 
 def send_object(link: Link, placed: Placed, path: Path, digest: str, progress: Progress | None = None) -> Iterator[int]:
-    """Send a file once, and yield the sizes of the blocks as they leave; verified on the device when exhausted.
+    """Send a file once, and yield the sizes of the blocks before they leave; verified on the device when exhausted.
 
     An iterator, so that the caller knows how much was sent even where the link is lost half-way.
 
@@ -71,11 +71,11 @@ def _blocks(channel: Channel, path: Path, offset: int, size: int, progress: Prog
     with open(path, "rb", buffering=0) as stream:
         stream.seek(offset)
         while offset < size and (count := stream.readinto(block[: size - offset])):
+            yield count  # before the write: a block that the link loses half-way counts whole
             channel.write(block[:count])
             offset += count
             if progress is not None:
                 progress(offset, size)
-            yield count
 
 
 def fetch_object(link: Link, placed: Placed, digest: str, destination: Path, limit_bytes: int) -> int:
