@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from edgeopt.core.device import DeviceFacts, RuntimeFacts
 from edgeopt.core.profile import Profile, Settings
 from edgeopt.core.recipe import PassSpec, Recipe
-from edgeopt.passes._base import Pass, saturates
+from edgeopt.passes._base import WIDELY_READ_IR, Pass, saturates
 from edgeopt.passes.registry import load_pass
 from edgeopt_targets._base import ModelFacts
 from edgeopt_targets.onnxruntime_versions import EIGHT_BIT_WEIGHTS, parse, too_new
@@ -93,11 +93,12 @@ def _objections(profile: Profile, facts: DeviceFacts, model: ModelFacts, recipe:
         yield f"the device is {facts.machine}, not x86-64"
     runtime = _runtime(profile, facts)
     if runtime is None:
-        yield f"the device has none of the runtimes {', '.join(profile.runtimes)} (edgeopt device provision installs one)"
-    elif reason := too_new(
-        runtime.version, model.opset, min(model.ir_version, 10) if recipe.passes else model.ir_version
-    ):
-        yield reason
+        yield f"the device has none of {', '.join(profile.runtimes)} (edgeopt device provision installs one)"
+    else:
+        # passes lower the IR version of what they write, where that is exact
+        ir_version = min(model.ir_version, WIDELY_READ_IR) if recipe.passes else model.ir_version
+        if reason := too_new(runtime.version, model.opset, ir_version):
+            yield reason
     if recipe.precision not in profile.precisions:
         yield f"profile {profile.name} has no use for {recipe.precision} (it lists {', '.join(profile.precisions)})"
     for spec in recipe.passes:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from support.networks import constant, save
 
 from edgeopt.passes.make import MakeContext
 from edgeopt_runner.protocol.samples import write_samples
+from support.networks import constant, save
 
 
 def sample_file(path: Path, network: Path, count: int = 32, *, seed: int = 0, scale: float = 1.0) -> Path:
@@ -35,11 +35,11 @@ def make_context(folder: Path, network: Path, **changes: Any) -> MakeContext:
     return MakeContext(golden=samples, cache=folder / "cache", **fields)
 
 
-def fragile_onnx(path: Path) -> Path:
-    """Six Gemm layers; `fc3` works on numbers of which one is 3000 times larger: 8 bits for all of them lose the rest."""
+def fragile_onnx(path: Path, outlier: float) -> Path:
+    """Six Gemm layers; `fc3` works on numbers of which one, unused, is `outlier` times larger: 8 bits lose the rest."""
     rng = np.random.default_rng(7)
     weights, nodes, current = [], [], "x"
-    width, outlier = 32, 3000.0
+    width = 32
     for index in range(1, 7):
         size = 10 if index == 6 else width
         matrix = rng.standard_normal((width, size)) * (2.0 / width) ** 0.5
@@ -48,7 +48,9 @@ def fragile_onnx(path: Path) -> Path:
         if index == 3:
             matrix[0, :] = 0.0
         weights += [constant(f"w{index}", matrix), constant(f"b{index}", np.full(size, 0.05))]
-        nodes.append(onnx.helper.make_node("Gemm", [current, f"w{index}", f"b{index}"], [f"h{index}"], name=f"fc{index}"))
+        nodes.append(
+            onnx.helper.make_node("Gemm", [current, f"w{index}", f"b{index}"], [f"h{index}"], name=f"fc{index}")
+        )
         current = f"h{index}"
         if index < 6:
             nodes.append(onnx.helper.make_node("Relu", [current], [f"r{index}"], name=f"relu{index}"))

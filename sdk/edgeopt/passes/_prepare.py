@@ -20,23 +20,17 @@ def prepare(source: Path, context: PassContext) -> Path:
     Returns:
         The prepared file, which must not be changed.
     """
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
     folder = context.cache or context.work
     prepared = folder / f"prepared-{file_digest(source)}.onnx"
     if not prepared.exists():
         partial = folder / f"prepared-{os.getpid()}.part.onnx"
-        _pre_process(source, partial)
+        # element types are all that is needed, and symbolic inference gives up on some graphs with dynamic sizes
+        quant_pre_process(str(source), str(partial), skip_symbolic_shape=True)
         _name_nodes(partial)
         partial.replace(prepared)
     return prepared
-
-
-def _pre_process(source: Path, destination: Path) -> None:
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    try:
-        quant_pre_process(str(source), str(destination))
-    except Exception:  # symbolic inference gives up on some graphs with dynamic sizes; plain inference does for us
-        quant_pre_process(str(source), str(destination), skip_symbolic_shape=True)
 
 
 def _name_nodes(path: Path) -> None:

@@ -84,13 +84,15 @@ class _Observer:
         from edgeopt_runner.protocol.samples import SampleFile
 
         for sample in SampleFile(str(self._samples)).read(self._limit):
-            values = dict(zip(self._fetched, self._session.run(self._fetched, sample.inputs), strict=True))
+            found = self._session.run(self._fetched, sample.inputs) if self._fetched else []
+            values = dict(zip(self._fetched, found, strict=True))
             values.update({name: sample.inputs[name] for name in self._fed})
             yield {name: value for name, value in values.items() if value.dtype.kind == "f" and value.size}
 
     def ends(self) -> dict[str, Spread]:
         """Smallest and largest value of each tensor."""
         found: dict[str, Spread] = {}
+        index = -1
         for index, values in enumerate(self._runs()):
             for name, value in values.items():
                 low, high = float(value.min()), float(value.max())
@@ -98,7 +100,7 @@ class _Observer:
                     raise PassError(f"tensor {name!r} is not finite for calibration sample {index}.")
                 before = found.get(name)
                 found[name] = Spread(min(low, before.low), max(high, before.high)) if before else Spread(low, high)
-        if not found:
+        if index < 0:
             raise PassError("the calibration set is empty.", remedy="Give more data, or a smaller evaluation set.")
         return found
 

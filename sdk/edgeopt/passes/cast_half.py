@@ -70,6 +70,7 @@ class CastHalf:
         unsafe = self._unsafe(prepared, model, context)
         kept = tuple(sorted({*unsafe, *context.keep_float}))
         half = convert_float_to_float16(model, keep_io_types=True, node_block_list=list(kept))
+        _join_casts(half, {node.name for node in onnx.load(prepared).graph.node})
         save_sorted(half, destination)
         worst = sorted(unsafe.items(), key=lambda item: -item[1])[:3]
         notes = tuple(f"float16 unsafe: {name} reaches {peak:.3g}, kept in float32" for name, peak in worst)
@@ -101,3 +102,30 @@ class CastHalf:
             for node in model.graph.node
         }
         return {name: peak for name, peak in touched.items() if peak > limit}
+
+
+def _join_casts(model: Any, original: set[str]) -> None:
+    """Take out the casts to half and back that the converter puts between two nodes that stay in float32.
+
+    Their tensor is exactly the one that does not fit into a half.
+    """
+    from onnx import TensorProto
+
+    def is_cast_to(node: Any, kind: int) -> bool:
+        added = node.op_type == "Cast" and node.name not in original
+        return added and any(attribute.name == "to" and attribute.i == kind for attribute in node.attribute)
+
+    halves = {node.output[0]: node.input[0] for node in model.graph.node if is_cast_to(node, TensorProto.FLOAT16)}
+    back = {
+        node.output[0]: halves[node.input[0]]
+        for node in model.graph.node
+        if is_cast_to(node, TensorProto.FLOAT) and node.input[0] in halves
+    }
+    outputs = {value.name for value in model.graph.output}
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = back.get(name, name)
+    read = {name for node in model.graph.node for name in node.input} | outputs
+    unread = [node for node in model.graph.node if node.op_type == "Cast" and node.output[0] not in read]
+    for node in unread:
+        model.graph.node.remove(node)

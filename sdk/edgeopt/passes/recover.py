@@ -80,7 +80,7 @@ def recover(
     context: MakeContext,
     goal: Goal,
     *,
-    quantised: tuple[Made, float],
+    quantised: tuple[Made, float] | None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Recovery:
     """Keep the worst 1, 2, 4, ... layers in float until the budget holds, then refine by halving.
@@ -90,15 +90,17 @@ def recover(
         recipe: A recipe whose last pass quantises.
         context: As for `make_variant`; `calibration` is needed.
         goal: The budget and its bounds.
-        quantised: The recipe's result, and its metric on the goal's samples.
+        quantised: The recipe's result, and its metric on the goal's samples; ``None`` where `make_variant` dropped it
+            for wrong outputs, which a few layers in float may put right.
         clock: Monotonic seconds.
 
     Raises:
-        PassError: The recipe has no quantising pass, there are no calibration samples, or ranking failed.
+        PassError: The recipe has no quantising pass, there are no calibration samples, ranking failed, or `quantised`
+            is ``None`` and no variant with right outputs was found.
     """
     started = clock()
-    original = _Trial(quantised[0], quantised[1], goal.reference - quantised[1])
-    if original.drop <= goal.max_drop:
+    original = None if quantised is None else _Trial(*quantised, goal.reference - quantised[1])
+    if original is not None and original.drop <= goal.max_drop:
         return _recovery(recipe, goal, original, original, [], 0)
     ranking = rank(source, recipe, context, max_seconds=goal.max_seconds / 2)
     best, steps, missed, met, count = original, 0, 0, 0, 1
@@ -112,6 +114,10 @@ def recover(
         else:
             missed = count
         count = _next_count(missed, met, len(ranking))
+    if best is None:
+        raise PassError(
+            f"{recipe.name}: {steps} tries with up to {missed} of {len(ranking)} layers in float all failed."
+        )
     return _recovery(recipe, goal, original, best, ranking, steps)
 
 
@@ -132,8 +138,10 @@ def _next_count(missed: int, met: int, layers: int) -> int:
     return min(missed * 2, layers - 1) if missed < layers - 1 else 0
 
 
-def _better(best: _Trial, trial: _Trial, max_drop: float) -> _Trial:
+def _better(best: _Trial | None, trial: _Trial, max_drop: float) -> _Trial:
     """Within the budget the one with fewer float layers, else the one that loses less."""
+    if best is None:
+        return trial
     if best.drop <= max_drop and trial.drop <= max_drop:
         return min(best, trial, key=lambda one: len(one.kept))
     return min(best, trial, key=lambda one: one.drop)
@@ -220,7 +228,7 @@ def _split(recipe: Recipe) -> tuple[Recipe, PassSpec]:
 
 
 def _recovery(
-    recipe: Recipe, goal: Goal, original: _Trial, best: _Trial, ranking: list[tuple[str, float]], steps: int
+    recipe: Recipe, goal: Goal, original: _Trial | None, best: _Trial, ranking: list[tuple[str, float]], steps: int
 ) -> Recovery:
     return Recovery(
         made=best.made,
@@ -234,9 +242,12 @@ def _recovery(
     )
 
 
-def _summary(name: str, max_drop: float, original: _Trial, best: _Trial, ranking: list[tuple[str, float]]) -> str:
+def _summary(
+    name: str, max_drop: float, original: _Trial | None, best: _Trial, ranking: list[tuple[str, float]]
+) -> str:
     """One sentence, losses in points (hundredths of the metric)."""
-    text = f"{name} lost {100 * original.drop:.1f} points (budget {100 * max_drop:.1f})"
+    lost = f"lost {100 * original.drop:.1f} points" if original else "had wrong outputs"
+    text = f"{name} {lost} (budget {100 * max_drop:.1f})"
     if not ranking:
         return text
     worst, share = ranking[0]

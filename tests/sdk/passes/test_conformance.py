@@ -1,9 +1,9 @@
 import pytest
-from support.compressing import sample_file
-from support.networks import matmul_transformer_onnx, small_cnn_onnx
 
 from edgeopt.passes.registry import pass_names
 from edgeopt.testing.passes import CHECKS, Case
+from support.compressing import sample_file
+from support.networks import matmul_transformer_onnx, small_cnn_onnx
 
 BUILT_IN = {
     "simplify": (small_cnn_onnx, [{}]),

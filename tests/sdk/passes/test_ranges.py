@@ -2,12 +2,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from support.compressing import sample_file
-from support.networks import broken_nan_onnx, small_cnn_onnx
 
 from edgeopt.errors import PassError
 from edgeopt.passes._ranges import spreads
 from edgeopt_runner.protocol.samples import SampleFile, write_samples
+from support.compressing import sample_file
+from support.networks import broken_nan_onnx, small_cnn_onnx
 
 
 def test_ends_are_those_of_all_samples(tmp_path):

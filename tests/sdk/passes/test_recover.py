@@ -1,0 +1,98 @@
+import itertools
+
+import pytest
+
+from edgeopt.core.recipe import PassSpec, Recipe
+from edgeopt.errors import ParityError, PassError
+from edgeopt.graph.evaluate import evaluate_onnx
+from edgeopt.passes.make import make_variant
+from edgeopt.passes.recover import Goal, _next_count, rank, recover
+from support.compressing import fragile_onnx, make_context, sample_file
+from support.networks import mlp_onnx
+
+INT8 = Recipe("int8-minmax", (PassSpec("quantise_static"),), "int8", recover=True)
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory):
+    """A network that loses points in int8, its context, evaluation set, and the quantised result with its metric."""
+    folder = tmp_path_factory.mktemp("damaged")
+    network = fragile_onnx(folder / "n.onnx", 100.0)
+    context = make_context(folder, network)
+    evaluation = sample_file(folder / "e.npz", network, 100, seed=5)
+    made = make_variant(network, INT8, context)
+    return network, context, evaluation, (made, evaluate_onnx(made.path, evaluation, "top1").value)
+
+
+def test_the_layers_behind_the_loss_rank_first(damaged):
+    network, context, _, _ = damaged
+    ranking = rank(network, INT8, context)
+    assert {name for name, _ in ranking[:2]} == {"fc2", "fc3"}
+    assert sum(share for _, share in ranking) == pytest.approx(1.0)
+    assert len(ranking) == 6
+
+
+def test_the_budget_holds_with_few_layers_in_float(damaged):
+    network, context, evaluation, quantised = damaged
+    assert 1.0 - quantised[1] > 0.02, "the premise: plain int8 misses the budget"
+    found = recover(network, INT8, context, Goal(evaluation, "top1", 1.0, 0.02), quantised=quantised)
+    assert found.met
+    assert found.drop <= 0.02
+    assert 1 <= len(found.kept_float) <= 2
+    assert found.value == evaluate_onnx(found.made.path, evaluation, "top1").value
+    assert f"kept {len(found.kept_float)} of 6 layers in float" in found.summary
+    assert "lost 5.0 points (budget 2.0)" in found.summary
+
+
+def test_a_variant_within_the_budget_is_left_alone(damaged):
+    network, context, evaluation, quantised = damaged
+    found = recover(network, INT8, context, Goal(evaluation, "top1", 1.0, 0.5), quantised=quantised)
+    assert (found.made, found.steps, found.kept_float) == (quantised[0], 0, ())
+
+
+def test_steps_are_bounded_and_the_best_so_far_is_kept(damaged):
+    network, context, evaluation, quantised = damaged
+    goal = Goal(evaluation, "top1", 1.0, -1.0, max_steps=2)  # cannot be met
+    found = recover(network, INT8, context, goal, quantised=quantised)
+    assert found.steps == 2
+    assert not found.met
+    assert found.value >= quantised[1]
+    assert "still over the budget" in found.summary
+
+
+def test_seconds_are_bounded(damaged):
+    network, context, evaluation, quantised = damaged
+    ticks = itertools.count(0, 1000)
+    goal = Goal(evaluation, "top1", 1.0, -1.0, max_seconds=60)
+    found = recover(network, INT8, context, goal, quantised=quantised, clock=lambda: next(ticks))
+    assert found.steps == 0
+    assert found.made == quantised[0]
+
+
+def test_a_variant_dropped_for_wrong_outputs_can_be_put_right(tmp_path):
+    network = fragile_onnx(tmp_path / "n.onnx", 3000.0)
+    context = make_context(tmp_path, network)
+    evaluation = sample_file(tmp_path / "e.npz", network, 50, seed=5)
+    with pytest.raises(ParityError):
+        make_variant(network, INT8, context)
+    found = recover(network, INT8, context, Goal(evaluation, "top1", 1.0, 0.02), quantised=None)
+    assert found.met
+    assert set(found.kept_float) == {"fc2", "fc3"}
+
+
+def test_a_recipe_without_a_lossy_pass_is_refused(tmp_path):
+    network = mlp_onnx(tmp_path / "n.onnx")
+    recipe = Recipe("optimised", (PassSpec("simplify"),))
+    with pytest.raises(PassError, match="nothing to give back"):
+        rank(network, recipe, make_context(tmp_path, network))
+
+
+@pytest.mark.parametrize("needed", range(1, 12))
+def test_counting_finds_the_fewest_layers_that_hold(needed):
+    layers, missed, met, count, tried = 12, 0, 0, 1, []
+    while count:
+        tried.append(count)
+        missed, met = (missed, count) if count >= needed else (count, met)
+        count = _next_count(missed, met, layers)
+    assert met == needed
+    assert len(tried) <= 8
