@@ -120,12 +120,12 @@ class Inventory:
 
 
 _FIELDS = frozenset(field.name for field in dataclasses.fields(Device))
-_DEFAULTS = plain(Device(name="", transport="ssh"))
 
 
 def _short(device: Device) -> dict[str, Any]:
     """The fields that differ from the defaults."""
-    return {name: value for name, value in plain(device).items() if value != _DEFAULTS[name]}
+    defaults = plain(Device(name="", transport="ssh"))
+    return {name: value for name, value in plain(device).items() if value != defaults[name]}
 
 
 def _check_name(name: str) -> None:
