@@ -1,6 +1,6 @@
 """Runs every benchmark, one after the other; each also runs alone.
 
-    python benchmarks/all.py
+python benchmarks/all.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Wall time of the whole demo after installation, and the peak memory of the host process.
 
-    python benchmarks/demo.py
+python benchmarks/demo.py
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def run(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
 def main() -> None:
     """Train, deploy from nothing, deploy again from the ledger."""
     edgeopt = str(Path(sys.executable).with_name("edgeopt"))
-    words = "--target local --max-drop 1% --app digits --effort quick".split()
+    words = ["--target", "local", "--max-drop", "1%", "--app", "digits", "--effort", "quick"]
     deploy = [edgeopt, "deploy", f"{DEMO}/digits.py:build", "--data", f"{DEMO}/digits.py:samples", *words]
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "EDGEOPT_HOME": home}

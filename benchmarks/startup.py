@@ -1,6 +1,6 @@
 """CPU time of commands that must answer at once, and the heavy modules that `import edgeopt` must not load.
 
-    python benchmarks/startup.py
+python benchmarks/startup.py
 """
 
 from __future__ import annotations

@@ -46,7 +46,10 @@ class DigitNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(1, 32, 3, 1, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU()
+            nn.Upsample(scale_factor=2, mode="nearest"),
+            nn.Conv2d(1, 32, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(32),
+            nn.ReLU(),
         )
         self.blocks = nn.Sequential(Block(32, 64, 1), Block(64, 128, 2), Block(128, 128, 2))
         self.head = nn.Linear(128, 10)
@@ -64,7 +67,8 @@ def split() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray
     order = np.random.default_rng(0).permutation(len(digits.target))
     pictures = (digits.images[order] / 16.0).astype(np.float32)[:, None]
     labels = digits.target[order].astype(np.int64)
-    return (pictures[:TRAINING_SAMPLES], labels[:TRAINING_SAMPLES]), (pictures[TRAINING_SAMPLES:], labels[TRAINING_SAMPLES:])
+    n = TRAINING_SAMPLES
+    return (pictures[:n], labels[:n]), (pictures[n:], labels[n:])
 
 
 def build() -> tuple[nn.Module, tuple[torch.Tensor]]:

@@ -34,10 +34,11 @@ def main() -> None:
             schedule.step()
     network.eval()
     with torch.no_grad():
-        right = (network(torch.from_numpy(held_out)).argmax(1) == torch.from_numpy(held_out_labels)).float().mean().item()
+        predicted = network(torch.from_numpy(held_out)).argmax(1)
+    right = (predicted == torch.from_numpy(held_out_labels)).float().mean().item()
     torch.save(network.state_dict(), WEIGHTS)
     seconds = time.monotonic() - started
-    sys.stdout.write(f"trained in {seconds:.0f} s; {right:.2%} of {len(held_out)} held-out digits right; {WEIGHTS.name} written\n")
+    sys.stdout.write(f"trained in {seconds:.0f} s; {right:.2%} of {len(held_out)} held-out digits right\n")
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def _deployment(store: Optional[ReleaseStore], detail: str) -> Optional[Dict[str
         row = None
     if row is None:
         return None
-    fields = {key: row[key] for key in ("app", "previous", "sha256", "healthy")}
+    fields = {key: row[key] for key in ("app", "previous", "sha256", "settings", "healthy")}
     return dict(fields, release=row["current"], detail=detail)
 
 

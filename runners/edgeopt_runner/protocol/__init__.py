@@ -1,13 +1,14 @@
 """What host and runner agree on: names, limits, frames, job documents, the sample file and the metrics.
 
-The only part of the runner that the SDK imports. Standard library only (`samples` and `metrics` need NumPy, and import it
-late); Python >= 3.6.
+The only part of the runner that the SDK imports. Standard library only (`samples` and `metrics` need NumPy, and
+import it late); Python >= 3.6.
 
 Invocations (the bundle is `<root>/runner/<sha256>/edgeopt_runner.pyz`; PY is the device's interpreter):
 
 * ``PY -I BUNDLE serve --root ROOT``: answers framed requests on stdin/stdout until stdin closes.
-* ``PY -I BUNDLE receive --root ROOT --sha256 H --size N``: takes one object. First a frame ``{"have": bool, "offset": n}``;
-  then, unless it is there already, the raw bytes from `offset` on arrive on stdin; last a frame ``{"ok": true}`` or an error.
+* ``PY -I BUNDLE receive --root ROOT --sha256 H --size N``: takes one object. First a frame ``{"have": bool, "offset":
+  n}``; then, unless it is there already, the raw bytes from `offset` on arrive on stdin; last a frame ``{"ok":
+  true}`` or an error.
 * ``PY -I BUNDLE send --root ROOT --sha256 H``: a frame ``{"size": n}`` (or an error), then the raw bytes.
 
 A request is ``{"id": n, "verb": v, "params": {...}}``; the answer ``{"id": n, "ok": true, "result": {...}}`` or
@@ -22,11 +23,11 @@ verb                params                                  result
 ``lease``           ``owner, host, reason, seconds``        ``held: bool, lease: {owner, host, reason, since, expires}``
 ``unlease``         ``owner, host``                         ``released: bool``
 ``submit``          ``job: {...}``                          as ``status``; a known ``job_id`` is not started again
-``status``          ``job_id``                              ``state, phase, phase_seconds, heartbeat_seconds, waiting_for``
+``status``          ``job_id``                              ``state, phase, phase_seconds, waiting_for``, ...
 ``result``          ``job_id``                              the result document
 ``logs``            ``job_id, bytes``                       ``text``
 ``cancel``          ``job_id``                              ``state``
-``apps``            nothing                                 ``apps: [{app, current, previous, sha256, settings, created, healthy}]``
+``apps``            nothing                                 ``apps: [..]``: app, current, previous, sha256, ...
 ``gc``              ``keep: [digests]``                     ``removed: n, freed_bytes: n``
 ``clean``           ``force: bool``                         ``removed: bool``; takes the whole root away
 =================== ======================================= ==========================================================
@@ -37,18 +38,20 @@ States of a job: ``queued`` (waits for the board's lock), ``running``, ``done``,
 A job document has ``job_id``, ``nonce`` (both 32 hex digits), ``kind``, ``owner: {owner, host, reason}``, ``limits:
 {memory_bytes|null, deadline_seconds: {phase: s}}`` and, by kind:
 
-* ``measure``: ``artifact {sha256,size,format}``, ``settings`` (core ``Settings``), ``plan`` (core ``Plan``), ``golden`` (digest of a
-  sample file), ``min_cosine``, ``evaluation`` (digest of a sample file or null), ``metric`` (``top1``, ``fidelity`` or ``outputs``),
-  ``max_start_celsius``.
+* ``measure``: ``artifact {sha256,size,format}``, ``settings`` (core ``Settings``), ``plan`` (core ``Plan``),
+  ``golden`` (digest of a sample file), ``min_cosine``, ``evaluation`` (digest of a sample file or null), ``metric``
+  (``top1``, ``fidelity`` or ``outputs``), ``max_start_celsius``.
 * ``activate``: ``app``, ``artifact``, ``settings``, ``golden``, ``min_cosine``, ``max_latency_ns`` (or null), ``runs``.
 * ``rollback``: ``app``. It and ``activate`` have workers run documents of kind ``check``: ``artifact``, ``settings``,
-  ``golden``, ``min_cosine``, ``max_latency_ns``, ``runs``; the result has ``check: {passed, cosine, median_ns, reason}``.
+  ``golden``, ``min_cosine``, ``max_latency_ns``, ``runs``; the result has ``check: {passed, cosine, median_ns,
+  reason}``.
 * ``provision``: ``key``, ``wheels: [{name, sha256}]``, ``system_site_packages: bool``.
 * ``rehearse``: nothing; goes the whole way without a model, to show that jobs work on this board.
 
-A result document has ``job_id``, ``nonce``, ``kind``, ``status``, ``detail`` and, by kind, ``measurement`` (core ``Measurement``),
-``deployment`` (``app, release, previous, sha256, healthy, detail``), ``environment`` (``key, interpreter, runtimes:
-[{name, version}]``); a ``measure`` with metric ``outputs`` adds ``outputs: {sha256, size}``, to be had with ``send``.
+A result document has ``job_id``, ``nonce``, ``kind``, ``status``, ``detail`` and, by kind, ``measurement`` (core
+``Measurement``), ``deployment`` (``app, release, previous, sha256, settings, healthy, detail``), ``environment``
+(``key, interpreter, runtimes: [{name, version}]``); a ``measure`` with metric ``outputs`` adds ``outputs: {sha256,
+size}``, to be had with ``send``.
 """
 
 PROTOCOL = 1

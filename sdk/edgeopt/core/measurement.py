@@ -21,7 +21,7 @@ class Latency:
     """Steady-state latency of one launch; no outlier is deleted.
 
     Attributes:
-        samples_ns: Every measured inference, in order; where `per_sample` is above 1, the mean per inference of each batch.
+        samples_ns: Every measured inference, in order; the mean of each batch where `per_sample` is above 1.
         per_sample: Inferences behind one sample; above 1 (very fast models) the percentiles are those of batches.
         windows_ns: Median of each window.
         median_ns, mean_ns, min_ns, max_ns, mad_ns: Of `samples_ns`.

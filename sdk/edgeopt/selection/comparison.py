@@ -55,7 +55,8 @@ class Comparison:
     def tie_break(self, item: Figures) -> tuple[tuple[str, float], ...]:
         """What decides among equals, first to last, each with the words for having less of it.
 
-        Accuracy, then memory (in steps of 2 %, since less is page noise), then size; where memory or size is the objective the faster one comes before them.
+        Accuracy, then memory (in steps of 2 %, since less is page noise), then size; where memory or size is the
+        objective the faster one comes before them.
         """
         accurate, unstable = ("more accurate", drop(item)), ("measured more steadily", float(not item.stable))
         small, faster = ("smaller", float(item.size_bytes)), ("faster", item.latency_ns)
