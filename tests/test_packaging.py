@@ -26,7 +26,7 @@ def installed(tmp_path_factory) -> Path:
 
 
 def run(installed: Path, *words: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    environment = {**os.environ, "PYTHONPATH": str(installed), "HOME": str(installed.parent)}
     command = [sys.executable, "-m", "edgeopt.cli.main", *words]
     return subprocess.run(
         command, capture_output=True, text=True, check=True, cwd=installed.parent, env=environment
