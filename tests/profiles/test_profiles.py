@@ -73,7 +73,7 @@ def test_bad_profiles_are_refused_with_place_and_value(change, reason, tmp_path)
 def test_a_file_that_is_no_mapping_is_refused(text, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(text)
-    with pytest.raises(DocumentError, match="mine.yaml"):
+    with pytest.raises(DocumentError, match=r"mine\.yaml"):
         read_profile(path)
 
 
