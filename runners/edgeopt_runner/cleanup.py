@@ -140,9 +140,9 @@ def clean(root: str, force: bool) -> Dict[str, Any]:
         if os.path.lexists(os.path.join(root, "apps", app, "current"))
     ]
     if live and not force:
-        raise Refusal(BUSY, "job %s is at work" % live[0], "Wait for it, or clean with force, which cancels it.")
+        raise Refusal(BUSY, "job %s is at work" % live[0], "Wait for it, or cancel it with --force.")
     if apps and not force:
-        raise Refusal(BUSY, "%s is active here" % ", ".join(apps), "Clean with force to take it away too.")
+        raise Refusal(BUSY, "%s is active here" % ", ".join(apps), "Give --force to take it away too.")
     for job_id in live:
         jobs.cancel(root, job_id)
     for name in storage.FOLDERS:
