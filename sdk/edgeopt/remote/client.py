@@ -35,6 +35,8 @@ _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 8.0
 _FIRST_POLL_SECONDS = 0.2
 _LONGEST_POLL_SECONDS = 2.0
+_POLL_SHARE = 0.08
+"""A job is asked for about this share of its age after the last time: short ones soon, long ones seldom."""
 PATIENCE_SECONDS = 600.0
 """How long a job waits for its device to come back: boards take minutes to reboot."""
 
@@ -284,12 +286,12 @@ class Connection:
         """
         order = {**job, "owner": {**self.owner.document(), "reason": jobs.reason_of(job)}}
         status = self._ask_patiently("submit", job=order)
-        poll_seconds = _FIRST_POLL_SECONDS
+        started = time.monotonic()
         while field(status, "state", str, self._where("status")) in ("queued", "running"):
             if on_progress is not None:
                 on_progress(status)
-            time.sleep(poll_seconds)
-            poll_seconds = min(poll_seconds * 1.3, _LONGEST_POLL_SECONDS)
+            elapsed_seconds = time.monotonic() - started
+            time.sleep(min(max(elapsed_seconds * _POLL_SHARE, _FIRST_POLL_SECONDS), _LONGEST_POLL_SECONDS))
             status = self._ask_patiently("status", job_id=job["job_id"])
         result = self._ask_patiently("result", job_id=job["job_id"])
         return jobs.check_result(result, job, self.device.name)

@@ -75,13 +75,3 @@ def drift(baseline_before: float, baseline_after: float, noise: float) -> bool:
     """
     smaller, larger = sorted((baseline_before, baseline_after))
     return larger / smaller - 1 > 2 * max(_LEAST_NOISE, noise)
-
-
-def implausible(latency_ns: float, floor_ns: float) -> bool:
-    """Whether a latency cannot be true: below what the device needs at its peak rate, or not above 0.
-
-    Args:
-        latency_ns: What was measured.
-        floor_ns: Least possible latency; 0 where none is known.
-    """
-    return not latency_ns > max(0.0, floor_ns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from edgeopt.core.device import DeviceFacts
 from edgeopt.core.measurement import Measurement
 from edgeopt.core.plan import PACED, PLANS, Plan
 from edgeopt.core.profile import Settings
@@ -50,7 +51,7 @@ def bench(
         facts = connection.probe()
         profile = profile_for(aim, facts, request.target)
         prepared = prepare(request, workspace, said)
-        settings = thread_settings(registry.target(profile.target).settings(profile, facts), request.threads)
+        settings = thread_settings(registry.target(profile.target).settings(profile, facts), request.threads, facts)
         with connection.lease(f"bench of {prepared.model.name}"):
             one = Bench(
                 workspace,
@@ -73,8 +74,17 @@ def _measure(one: Bench, settings: Settings, plan: Plan) -> Measurement:
     return measurement
 
 
-def thread_settings(settings: Sequence[Settings], threads: Sequence[int]) -> tuple[Settings, ...]:
-    """The target's settings, or the same with the thread counts that the user named."""
+def thread_settings(settings: Sequence[Settings], threads: Sequence[int], facts: DeviceFacts) -> tuple[Settings, ...]:
+    """The target's settings, or the same with the thread counts that the user named.
+
+    Raises:
+        UsageError: More threads than the device has CPUs.
+    """
     if not threads:
         return tuple(settings)
+    if max(threads) > facts.cores_logical:
+        raise UsageError(
+            f"--threads {max(threads)} is more than the {facts.cores_logical} CPUs that the device lets us use.",
+            remedy=f"Use at most {facts.cores_logical}.",
+        )
     return tuple(dataclasses.replace(settings[0], threads=count) for count in threads)

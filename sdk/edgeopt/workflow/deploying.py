@@ -152,7 +152,8 @@ def _finish(run: _Run, record: RunRecord) -> RunRecord:
 def _decide(run: _Run, record: RunRecord, bench: Bench) -> RunRecord:
     """Measure all variants and choose."""
     request = run.request
-    settings = thread_settings(registry.target(run.profile.target).settings(run.profile, record.facts), request.threads)
+    offered = registry.target(run.profile.target).settings(run.profile, record.facts)
+    settings = thread_settings(offered, request.threads, record.facts)
     candidates, noise = measure_all(bench, record.variants, settings, effort=request.effort, launches=request.launches)
     selection = select(candidates, request.budget, noise=noise, seed=request.seed)
     _keep_best(record, selection, run.workspace)

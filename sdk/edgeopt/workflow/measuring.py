@@ -98,6 +98,7 @@ class Bench:
             metric=prepared.device_metric,
             memory_bytes=self.budget.max_memory_bytes,
             max_start_celsius=self.profile.max_start_celsius,
+            deadline_seconds=deadlines(conditions.plan),
             reason=f"run {self.run_id}",
             job_id=hashlib.sha256(name.encode()).hexdigest()[:32],
         )
@@ -141,6 +142,20 @@ class Bench:
             evaluation_digest=self.prepared.evaluation.digest,
             metric=self.prepared.device_metric,
         )
+
+
+def deadlines(plan: Plan) -> dict[str, float]:
+    """Seconds that each phase of a launch may take; far above what a healthy board needs."""
+    return {
+        "preflight": plan.cooldown_seconds + 120,
+        "import": 300,
+        "load": 600,
+        "first": 300,
+        "golden": 300,
+        "warmup": plan.max_warmup_seconds + 300,
+        "measure": 2 * max(plan.max_seconds, plan.fixed_seconds) + 300,
+        "evaluate": 3600,
+    }
 
 
 def least_cosine(variant: Variant) -> float:

@@ -19,6 +19,7 @@ from edgeopt.passes.recover import Goal, recover
 from edgeopt.passes.tools import tool_versions
 from edgeopt.remote.client import connect
 from edgeopt.store.keys import variant_key
+from edgeopt.workflow.filtering import unless_twin, without_siblings
 from edgeopt.workflow.listener import Listener
 from edgeopt.workflow.preparing import Prepared, prepare
 from edgeopt.workflow.request import Request
@@ -115,9 +116,10 @@ def make_variants(
     for recipe in recipes:
         reason = target.rules(profile, facts, model, recipe)
         made = Rejection(recipe.name, "rule", reason) if reason else _known_or_made(kitchen, recipe)
-        outcome = _unless_twin(made, outcomes)
+        outcome = unless_twin(made, outcomes)
         outcomes.append(outcome)
         listener.advance(_line(outcome))
+    outcomes = without_siblings(outcomes, workspace.artifacts)
     variants = tuple(outcome for outcome in outcomes if isinstance(outcome, Variant))
     return VariantSet(variants, tuple(outcome for outcome in outcomes if isinstance(outcome, Rejection)))
 
@@ -139,14 +141,6 @@ def _line(outcome: Variant | Rejection) -> str:
     return f"{outcome.name}: left out: {outcome.reason}"
 
 
-def _unless_twin(outcome: Variant | Rejection, before: Sequence[Variant | Rejection]) -> Variant | Rejection:
-    """A file that is there already under another name is not measured twice."""
-    for other in before:
-        if isinstance(outcome, Variant) and isinstance(other, Variant) and outcome.artifact == other.artifact:
-            return Rejection(outcome.name, "pass", f"came out the same file as {other.name}")
-    return outcome
-
-
 def _known_or_made(kitchen: _Kitchen, recipe: Recipe) -> Variant | Rejection:
     """From the ledger where the very same was made before and its file is there."""
     ledger, artifacts = kitchen.workspace.ledger, kitchen.workspace.artifacts
@@ -163,18 +157,23 @@ def _known_or_made(kitchen: _Kitchen, recipe: Recipe) -> Variant | Rejection:
 
 
 def _made(kitchen: _Kitchen, recipe: Recipe) -> Variant | Rejection:
-    """Make it, judge it here, and where INT8 loses too much, give layers back to float."""
+    """Make it, judge it here, and where it loses too much, give layers back to float."""
     prepared, limit = kitchen.prepared, kitchen.request.budget.max_drop
     source, evaluation = kitchen.path(prepared.model.artifact), kitchen.path(prepared.evaluation)
-    made = make_variant(source, recipe, kitchen.context)
-    value = evaluate_onnx(made.path, evaluation, prepared.summary.metric).value
-    kept: tuple[str, ...] = made.kept_float
-    notes = made.notes
-    if limit is not None and recipe.recover and prepared.baseline - value > limit:
+    try:
+        made = make_variant(source, recipe, kitchen.context)
+        quantised = (made, evaluate_onnx(made.path, evaluation, prepared.summary.metric).value)
+    except ParityError:
+        if limit is None or not recipe.recover:
+            raise
+        quantised = None
+    notes: tuple[str, ...] = ()
+    if limit is not None and recipe.recover and (quantised is None or prepared.baseline - quantised[1] > limit):
         goal = Goal(evaluation, prepared.summary.metric, prepared.baseline, limit)
-        recovery = recover(source, recipe, kitchen.context, goal, quantised=(made, value))
-        made, value = recovery.made, recovery.value
-        kept, notes = made.kept_float, (*notes, recovery.summary)
+        recovery = recover(source, recipe, kitchen.context, goal, quantised=quantised)
+        quantised, notes = (recovery.made, recovery.value), (recovery.summary,)
+    assert quantised is not None
+    made, value = quantised
     if limit is not None and prepared.baseline - value > _HOPELESS * max(limit, _LEAST_DROP):
         lost = f"loses {(prepared.baseline - value) * 100:.1f} points of {prepared.summary.metric} on the host"
         return Rejection(recipe.name, "host_accuracy", f"{lost} (budget {limit * 100:g})")
@@ -184,8 +183,8 @@ def _made(kitchen: _Kitchen, recipe: Recipe) -> Variant | Rejection:
         provenance=kitchen.provenance(recipe),
         metric=value,
         cosine=made.parity.cosine,
-        kept_float=kept,
-        notes=notes,
+        kept_float=made.kept_float,
+        notes=(*made.notes, *notes),
     )
 
 

@@ -18,6 +18,8 @@ from edgeopt_targets import registry
 
 _FALLBACK_LEVEL = "extended"
 _LEADERS = 2
+_BLOCKS = 2
+"""Blocks of finals at most: the second only where every finalist drifted in the first."""
 
 
 @dataclass
@@ -77,8 +79,9 @@ def measure_all(
     for variant in variants:
         _quick_round(bench, board, variant, settings)
     noise = _noise(bench, board)
-    leaders = schedule.finalists(board.candidates(), bench.budget, noise=noise, limit=_LEADERS)
-    _try_levels(bench, board, leaders)
+    if effort != QUICK.name:
+        leaders = schedule.finalists(board.candidates(), bench.budget, noise=noise, limit=_LEADERS)
+        _try_variations(bench, board, leaders)
     _finals(bench, board, noise, FINALS[effort], launches)
     return board.candidates(), noise
 
@@ -121,7 +124,7 @@ def _noise(bench: Bench, board: Board) -> float:
     return noise
 
 
-def _try_levels(bench: Bench, board: Board, leaders: Sequence[str]) -> None:
+def _try_variations(bench: Bench, board: Board, leaders: Sequence[str]) -> None:
     """Settings that seldom matter, such as graph-optimisation levels: only for those that lead."""
     target = registry.target(bench.profile.target)
     for key in leaders:
@@ -132,13 +135,29 @@ def _try_levels(bench: Bench, board: Board, leaders: Sequence[str]) -> None:
 
 
 def _finals(bench: Bench, board: Board, noise: float, plan: Plan, launches: int) -> None:
-    """Interleaved launches, each in a fresh process; the first of each runs the evaluation set too."""
+    """Interleaved launches, each in a fresh process; once more where the board drifted in the meantime."""
     keys = schedule.finalists(board.candidates(), bench.budget, noise=noise)
-    order = schedule.interleave(keys, launches)
+    for block in range(_BLOCKS):
+        board.finals.clear()
+        _final_block(bench, board, schedule.interleave(keys, launches), plan, first_launch=block * launches)
+        drifted = [key for key in keys if _drifted(board.finals[key], noise)]
+        if len(drifted) < len(keys):
+            return
+        bench.listener.note("The board became faster or slower during the finals.")
+
+
+def _final_block(bench: Bench, board: Board, order: Sequence[str], plan: Plan, *, first_launch: int) -> None:
+    """One block of launches; the first of each candidate runs the evaluation set too."""
     bench.listener.stage("Finals, interleaved", len(order))
     for key in order:
         launch = len(board.finals.get(key, ()))
         chosen = plan if launch == 0 else plan.without_evaluation()
-        measurement = bench.measure(board.variants[key], board.settings[key], chosen, launch)
+        measurement = bench.measure(board.variants[key], board.settings[key], chosen, first_launch + launch)
         board.add(board.variants[key], board.settings[key], measurement, final=True)
         bench.listener.advance(_line(key, measurement))
+
+
+def _drifted(launches: Sequence[Measurement], noise: float) -> bool:
+    """Whether the last launch of a candidate differs from its first by more than the board's noise."""
+    medians = [launch.latency.median_ns for launch in launches if launch.latency is not None]
+    return len(medians) > 1 and schedule.drift(medians[0], medians[-1], noise)

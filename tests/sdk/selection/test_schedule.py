@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 
 import pytest
 
 from edgeopt.core.budget import Budget, LatencyLimit
 from edgeopt.core.plan import QUICK
 from edgeopt.core.selection import Candidate
-from edgeopt.selection.schedule import drift, finalists, implausible, interleave
+from edgeopt.selection.schedule import drift, finalists, interleave
 from support.measurements import candidate, failed
 
 
@@ -75,10 +74,3 @@ def test_a_baseline_that_moved_more_than_twice_the_noise_spoils_the_block() -> N
     assert not drift(100.0, 107.0, 0.04)
     assert not drift(100.0, 101.5, 0.0)
     assert drift(100.0, 103.0, 0.0)
-
-
-def test_a_latency_below_the_floor_or_none_at_all_is_implausible() -> None:
-    assert implausible(900.0, 1000.0)
-    assert implausible(0.0, 0.0)
-    assert implausible(math.nan, 0.0)
-    assert not implausible(1500.0, 1000.0)
