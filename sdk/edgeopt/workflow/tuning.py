@@ -18,6 +18,9 @@ from edgeopt_targets import registry
 
 _FALLBACK_LEVEL = "extended"
 _LEADERS = 2
+_UNKNOWN_NOISE = 0.05
+"""Assumed of a board that was never measured, until its finals tell."""
+
 _BLOCKS = 2
 """Blocks of finals at most: the second only where every finalist drifted in the first."""
 
@@ -78,11 +81,17 @@ def measure_all(
     bench.listener.stage("Measuring", len(variants) * len(settings))
     for variant in variants:
         _quick_round(bench, board, variant, settings)
-    noise = _noise(bench, board)
+    fingerprint, ledger = bench.facts.fingerprint, bench.workspace.ledger
+    expected = ledger.device_noise(fingerprint)
+    noise = _UNKNOWN_NOISE if expected is None else expected
     if effort != QUICK.name:
         leaders = schedule.finalists(board.candidates(), bench.budget, noise=noise, limit=_LEADERS)
         _try_variations(bench, board, leaders)
     _finals(bench, board, noise, FINALS[effort], launches)
+    seen = _noise_of_finals(board)
+    if seen is not None:
+        noise = seen
+        ledger.remember_device_noise(fingerprint, seen if expected is None else min(seen, expected))
     return board.candidates(), noise
 
 
@@ -107,21 +116,12 @@ def _line(key: str, measurement: Measurement) -> str:
     return f"{key}: {measurement.latency.median_ns / 1e6:.3f} ms"
 
 
-def _noise(bench: Bench, board: Board) -> float:
-    """The device's A/A noise, learned once from launches of the original alone."""
-    known = bench.workspace.ledger.device_noise(bench.facts.fingerprint)
-    if known is not None:
-        return known
-    originals = [c for c in board.candidates() if c.variant.name == BASELINE.name and c.measurements[0].ok]
-    if not originals:
-        return 0.0
-    best = min(originals, key=lambda c: c.measurements[0].latency.median_ns if c.measurements[0].latency else 0)
-    plan = QUICK.without_evaluation()
-    bench.listener.stage("Learning the device's noise", 0)
-    launches = [*best.measurements, *(bench.measure(best.variant, best.settings, plan, n) for n in (1, 2))]
-    noise = statistics.launch_noise(launches)
-    bench.workspace.ledger.remember_device_noise(bench.facts.fingerprint, noise)
-    return noise
+def _noise_of_finals(board: Board) -> float | None:
+    """A/A noise of this run: what launches of the very same original differ by, in different processes."""
+    for key, launches in board.finals.items():
+        if board.variants[key].name == BASELINE.name and sum(launch.valid for launch in launches) > 1:
+            return statistics.launch_noise(launches)
+    return None
 
 
 def _try_variations(bench: Bench, board: Board, leaders: Sequence[str]) -> None:
