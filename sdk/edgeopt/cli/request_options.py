@@ -17,6 +17,13 @@ from edgeopt.graph.sample_options import parse_scale
 from edgeopt.workflow.request import DataRequest, Request
 
 FILE_NAME = "edgeopt.yaml"
+KEYS = (
+    *("model", "target", "data", "metric", "input", "layout", "scale", "calibration", "evaluation", "overlap"),
+    *("max-drop", "max-latency", "max-memory", "max-size", "minimise", "random-data"),
+    *("app", "profile", "recipes", "threads", "effort", "launches", "activate", "fresh", "seed"),
+)
+"""What the file may say: the options of `edgeopt deploy`; other commands leave aside what is not theirs."""
+
 _AS_THEY_ARE = ("app", "profile", "effort", "launches", "seed", "activate", "fresh")
 _OBJECTIVES = ("latency", "memory", "size")
 
@@ -56,9 +63,9 @@ def _file_values(options: Mapping[str, Any]) -> dict[str, Any]:
     values = documents.read_yaml(path) or {}
     if not isinstance(values, dict):
         raise DocumentError(f"{path} holds a {type(values).__name__}, not keys and values.", remedy="See edgeopt init.")
-    unknown = sorted(set(values) - set(options))
+    unknown = sorted(set(values) - set(KEYS))
     if unknown:
-        raise DocumentError(f"{path} has the unknown key {unknown[0]!r}.", remedy=f"Use {', '.join(sorted(options))}.")
+        raise DocumentError(f"{path} has the unknown key {unknown[0]!r}.", remedy=f"Use {', '.join(KEYS)}.")
     if options.get("model") not in (None, values.get("model")):
         return {}
     return {key: value for key, value in values.items() if value is not None}
