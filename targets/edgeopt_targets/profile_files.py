@@ -11,7 +11,6 @@ from edgeopt.core.device import DeviceFacts
 from edgeopt.core.profile import Profile
 from edgeopt.documents import decode, read_yaml
 from edgeopt.errors import DocumentError
-from edgeopt_targets import registry
 
 
 def profiles_folder() -> Path:
@@ -93,6 +92,8 @@ def match_profile(facts: DeviceFacts) -> Profile:
     Raises:
         DocumentError: None fits.
     """
+    from edgeopt_targets import registry  # not needed by those who only list profiles
+
     fitting = [profile for profile in load_profiles() if registry.target(profile.target).matches(profile, facts)]
     if not fitting:
         known = sorted({machine for profile in load_profiles() for machine in profile.machine})

@@ -43,7 +43,7 @@ def add(
             {"device": _plain(added.device), "facts": _plain(added.facts), "fingerprint": added.fingerprint}
         )
         return
-    from edgeopt.report.terminal import print_facts
+    from edgeopt.report.listings import print_facts
 
     console = output.console()
     print_facts(added.facts, console)
@@ -73,18 +73,21 @@ def list_devices(as_json: options.Json = False) -> None:
     if as_json:
         output.print_json({"devices": [_plain(device) for device in found]})
         return
-    from edgeopt.report.terminal import print_devices
+    from edgeopt.report.listings import print_devices
 
     print_devices(found, output.console())
 
 
 @app.command()
-def remove(name: Name) -> None:
+def remove(name: Name, as_json: options.Json = False) -> None:
     """Forget a device (nothing on it is touched; see clean)."""
     from edgeopt.workflow.workspace import Workspace
 
     with Workspace.open() as workspace:
         workspace.inventory.remove(name)
+    if as_json:
+        output.print_json({"removed": name})
+        return
     output.console().print(f"{name} is forgotten. What edgeopt left on it stays until: edgeopt device clean")
 
 
@@ -95,6 +98,7 @@ def trust(
         str | None, typer.Option("--fingerprint", help="The host key you expect: SHA256:...; then nothing is asked.")
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="The board was re-installed: pin its new key.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Pin a device's host key, or replace the pinned one."""
     from edgeopt.workflow import devices as work
@@ -103,6 +107,9 @@ def trust(
     with Workspace.open() as workspace:
         device = work.find_device(name, workspace)
         pinned = work.trust_device(device, fingerprint=fingerprint, confirm=_confirm, replace=replace)
+    if as_json:
+        output.print_json({"device": name, "fingerprint": pinned})
+        return
     output.console().print(f"{name}: host key {pinned} is pinned.", soft_wrap=True)
 
 
@@ -117,7 +124,7 @@ def probe(name: Name = "local", as_json: options.Json = False) -> None:
     if as_json:
         output.print_json({"facts": _plain(facts), "profile": profile.name})
         return
-    from edgeopt.report.terminal import print_facts
+    from edgeopt.report.listings import print_facts
 
     console = output.console()
     print_facts(facts, console)
@@ -136,7 +143,7 @@ def doctor(name: Name = "local", as_json: options.Json = False) -> None:
     if as_json:
         output.print_json({"checks": [_plain(check) for check in checks]})
     else:
-        from edgeopt.report.terminal import print_checks
+        from edgeopt.report.listings import print_checks
 
         print_checks(checks, output.console())
     if not all(check.ok for check in checks):
@@ -209,6 +216,7 @@ def clean(
     name: Name,
     force: Annotated[bool, typer.Option("--force", help="Also when applications are active there.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Take everything that edgeopt put on a device away again."""
     from edgeopt.errors import UsageError
@@ -220,4 +228,7 @@ def clean(
         if not yes and not _confirm(f"Remove {device.root} with all models and runtimes on {name}?"):
             raise UsageError("clean was not confirmed.", remedy="Answer y, or give --yes.")
         work.clean_device(device, force=force)
+    if as_json:
+        output.print_json({"device": name, "removed": device.root})
+        return
     output.console().print(f"{name}: {device.root} is gone.")

@@ -33,6 +33,7 @@ def init(
     target: options.Target = "local",
     data: options.Data = None,
     inputs: options.Inputs = None,
+    as_json: options.Json = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an edgeopt.yaml that is there.")] = False,
 ) -> None:
     """Look at a model and write edgeopt.yaml, so that `edgeopt deploy` alone does the rest."""
@@ -56,4 +57,7 @@ def init(
         app=app_name(found.name),
     )
     write_atomically(path, text.encode())
+    if as_json:
+        output.print_json({"file": FILE_NAME, "model": found.name, "signature": signature})
+        return
     output.console().print(f"{FILE_NAME} written for {found.name} ({signature}). Next: edgeopt deploy", soft_wrap=True)

@@ -6,6 +6,7 @@ Command modules import nothing heavy at the top, so that `edgeopt --help` answer
 from __future__ import annotations
 
 import sys
+from typing import Any, NoReturn
 
 import typer
 
@@ -23,6 +24,12 @@ from edgeopt.cli import (
     select,
 )
 from edgeopt.errors import EdgeoptError, UsageError
+
+_PLAINER = {
+    "Input should be a valid integer, unable to parse string as an integer": "a whole number is needed",
+    "Input should be a valid number, unable to parse string as a number": "a number is needed",
+    "Input should be greater than or equal to": "it must be at least",
+}
 
 app = typer.Typer(
     name="edgeopt",
@@ -65,17 +72,26 @@ def main(arguments: list[str] | None = None) -> None:
     except EdgeoptError as error:
         output.fail(error, as_json=as_json)
     except (KeyboardInterrupt, typer.Abort):
-        output.fail_interrupted()
+        output.fail_interrupted(as_json=as_json)
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own usage errors
-            hint = (
-                f"Run edgeopt {words[0]} --help." if words and not words[0].startswith("-") else "Run edgeopt --help."
-            )
-            output.fail(UsageError(error.format_message(), remedy=hint), as_json=as_json)
-        output.fail_internal(error)
+            _fail_usage(error, as_json=as_json)
+        output.fail_internal(error, as_json=as_json)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail_usage(error: Any, *, as_json: bool) -> NoReturn:
+    """Words that the parser of the command line refused: our form, and the help of the right command."""
+    place = error.ctx.command_path if error.ctx else "edgeopt"
+    if type(error).__name__ == "NoArgsIsHelpError" and not as_json:
+        sys.stderr.write(error.format_message() + "\n")
+        sys.exit(UsageError.exit_code)
+    text = "no command was given." if type(error).__name__ == "NoArgsIsHelpError" else error.format_message()
+    for pydantics, ours in _PLAINER.items():
+        text = text.replace(pydantics, ours)
+    output.fail(UsageError(text.rstrip(".") + ".", remedy=f"See {place} --help."), as_json=as_json)
 
 
 if __name__ == "__main__":

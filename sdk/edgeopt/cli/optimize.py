@@ -12,7 +12,7 @@ from edgeopt.cli import options, output
 
 def optimize(
     model: Annotated[str, typer.Argument(help="model.onnx, file.py:function, package.module:function or program.pt2.")],
-    out: Annotated[str, typer.Option("--out", "-o", help="Folder for the variants.")] = "variants",
+    out: Annotated[str, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the variants.")] = "variants",
     target: options.Target = "local",
     data: options.Data = None,
     max_drop: Annotated[str, typer.Option("--max-drop", help="Largest loss of the metric on the host.")] = "1%",
@@ -26,6 +26,7 @@ def optimize(
 ) -> None:
     """Make every variant that the target's profile knows, checked for parity, into a folder."""
     from edgeopt.cli import request_options
+    from edgeopt.errors import UsageError
     from edgeopt.workflow.optimizing import optimize_into
     from edgeopt.workflow.workspace import Workspace
 
@@ -42,6 +43,8 @@ def optimize(
             "seed": seed,
         }
     )
+    if Path(out).exists() and not Path(out).is_dir():
+        raise UsageError(f"--out {out!r} is a file.", remedy="Name a folder: --out variants.")
     with Workspace.open() as workspace, output.progress(silent=quiet or as_json) as progress:
         made = optimize_into(Path(out), request, workspace, listener=progress)
     if as_json:

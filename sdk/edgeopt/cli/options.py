@@ -10,15 +10,26 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 Target = Annotated[
     str | None,
-    typer.Option("--target", "-t", help="A device you added, a profile's name, user@host, or local (this machine)."),
+    typer.Option(
+        "--target",
+        "-t",
+        metavar="DEVICE",
+        help="A device you added, a profile's name, user@host, or local (this machine).",
+    ),
 ]
 Data = Annotated[
     str | None,
-    typer.Option("--data", "-d", help="samples.npz, or file.py:function that yields (inputs, labels)."),
+    typer.Option(
+        "--data", "-d", metavar="SOURCE", help="samples.npz, or file.py:function that yields (inputs, labels)."
+    ),
 ]
 Inputs = Annotated[
     list[str] | None,
-    typer.Option("--input", help="Shape of an input, batch first: x=1,3,224,224. Again for each input."),
+    typer.Option(
+        "--input", metavar="NAME=SIZES", help="Shape of an input, batch first: x=1,3,224,224. Again for each input."
+    ),
 ]
-Profile = Annotated[str | None, typer.Option("--profile", help="Take this hardware profile, not the probed one.")]
+Profile = Annotated[
+    str | None, typer.Option("--profile", metavar="NAME", help="Take this hardware profile, not the probed one.")
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the data split and every random choice.")]

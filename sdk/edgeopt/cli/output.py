@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from edgeopt.errors import EdgeoptError
+from edgeopt.errors import EdgeoptError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,25 +54,25 @@ def print_json(document: Any) -> None:
 
 def fail(error: EdgeoptError, *, as_json: bool) -> NoReturn:
     """Say what happened, the value and the remedy; leave with the error's exit code."""
+    _fail(error.code, error.message, error.remedy, error.exit_code, as_json)
+
+
+def _fail(code: str, message: str, remedy: str, exit_code: int, as_json: bool) -> NoReturn:
     if as_json:
-        document = {"code": error.code, "message": error.message, "remedy": error.remedy, "exit_code": error.exit_code}
+        document = {"code": code, "message": message, "remedy": remedy, "exit_code": exit_code}
         sys.stdout.write(json.dumps({"error": document}, ensure_ascii=False) + "\n")
     else:
-        sys.stderr.write(f"edgeopt: {error.message}\n")
-        if error.remedy:
-            sys.stderr.write(f"  what to do: {error.remedy}\n")
-    sys.exit(error.exit_code)
+        sys.stderr.write(f"edgeopt: {message}\n" + (f"  what to do: {remedy}\n" if remedy else ""))
+    sys.exit(exit_code)
 
 
-def fail_interrupted() -> NoReturn:
+def fail_interrupted(*, as_json: bool) -> NoReturn:
     """After Ctrl-C: what is measured is kept."""
-    sys.stderr.write(
-        "\nedgeopt: interrupted. Everything measured so far is kept; the same command goes on from here.\n"
-    )
-    sys.exit(EXIT_INTERRUPTED)
+    remedy = "Everything measured so far is kept; the same command goes on from here."
+    _fail("Interrupted", "interrupted.", remedy, EXIT_INTERRUPTED, as_json)
 
 
-def fail_internal(error: BaseException) -> NoReturn:
+def fail_internal(error: BaseException, *, as_json: bool) -> NoReturn:
     """A mistake of ours: keep the traceback in a file, show one line."""
     from edgeopt.home import home
 
@@ -84,8 +84,7 @@ def fail_internal(error: BaseException) -> NoReturn:
         where = f"The traceback is in {path}; please report it."
     except OSError:
         where = text
-    sys.stderr.write(f"edgeopt: internal error: {type(error).__name__}: {error}\n  what to do: {where}\n")
-    sys.exit(EXIT_INTERNAL)
+    _fail("InternalError", f"internal error: {type(error).__name__}: {error}", where, EXIT_INTERNAL, as_json)
 
 
 def display_path(path: Path) -> str:
@@ -94,3 +93,17 @@ def display_path(path: Path) -> str:
         return str(path.relative_to(os.getcwd()))
     except ValueError:
         return str(path)
+
+
+def require_writable(path: Path, option: str) -> None:
+    """Refuse a place for a result before the work is done that would be lost there.
+
+    Raises:
+        UsageError: Its folder is missing or not writable, or it is a folder.
+    """
+    if path.is_dir():
+        raise UsageError(
+            f"{option} {str(path)!r} is a folder.", remedy=f"Name a file: {option} {path / 'report.html'}."
+        )
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise UsageError(f"{option} {str(path)!r}: its folder cannot be written.", remedy="Make the folder first.")

@@ -18,9 +18,9 @@ def passes(as_json: options.Json = False) -> None:
         return
     console = output.console()
     for entry in found:
-        console.print(f"{entry['name']}: {entry['summary']}", markup=False)
+        console.print(f"{entry['name']}: {entry['summary']}", markup=False, soft_wrap=True)
         for name, default in entry["options"].items():
-            console.print(f"    {name} = {default!r}", markup=False)
+            console.print(f"    {name} = {default!r}", markup=False, soft_wrap=True)
 
 
 def _described(name: str, kind: Any) -> dict[str, Any]:

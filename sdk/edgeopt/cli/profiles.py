@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -24,14 +25,18 @@ def list_profiles(context: typer.Context, as_json: options.Json = False) -> None
 
         output.print_json({"profiles": [documents.plain(profile) for profile in found]})
         return
-    from edgeopt.report.terminal import print_profiles
+    from edgeopt.report.listings import print_profiles
 
     print_profiles(found, output.console())
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="The profile's name.")]) -> None:
-    """Everything that a profile says, as JSON."""
-    from edgeopt_targets.profile_files import find_profile
+def show(name: Annotated[str, typer.Argument(help="The profile's name.")], as_json: options.Json = False) -> None:
+    """Everything that a profile says, as its file has it."""
+    from edgeopt_targets.profile_files import find_profile, profiles_folder
 
-    output.print_json(find_profile(name))
+    profile = find_profile(name)
+    if as_json:
+        output.print_json(profile)
+        return
+    sys.stdout.write((profiles_folder() / f"{name}.yaml").read_text(encoding="utf-8"))

@@ -24,6 +24,13 @@ KEYS = (
 )
 """What the file may say: the options of `edgeopt deploy`; other commands leave aside what is not theirs."""
 
+_KINDS: dict[str, tuple[Any, str]] = {
+    **dict.fromkeys(("calibration", "evaluation", "launches", "seed"), (int, "a whole number")),
+    **dict.fromkeys(("overlap", "random-data", "activate", "fresh"), (bool, "true or false")),
+    "input": (list, "a list, as in: input: ['x=1,3,224,224']"),
+    "recipes": ((list, str), "a list of names"),
+    "threads": ((int, str), "1,2,4"),
+}
 _AS_THEY_ARE = ("app", "profile", "effort", "launches", "seed", "activate", "fresh")
 _OBJECTIVES = ("latency", "memory", "size")
 
@@ -68,7 +75,17 @@ def _file_values(options: Mapping[str, Any]) -> dict[str, Any]:
         raise DocumentError(f"{path} has the unknown key {unknown[0]!r}.", remedy=f"Use {', '.join(KEYS)}.")
     if options.get("model") not in (None, values.get("model")):
         return {}
-    return {key: value for key, value in values.items() if value is not None}
+    given = {key: value for key, value in values.items() if value is not None}
+    for key, value in given.items():
+        _check_kind(path, key, value)
+    return given
+
+
+def _check_kind(path: Path, key: str, value: object) -> None:
+    """YAML gives any type; options are text, whole numbers, switches and lists of text."""
+    kind, name = _KINDS.get(key, ((str, int, float), "one word or number"))
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise DocumentError(f"{path}: {key} is {value!r}.", remedy=f"It takes {name}.")
 
 
 def _data(values: Mapping[str, Any]) -> DataRequest:

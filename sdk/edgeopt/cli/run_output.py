@@ -21,6 +21,8 @@ def run_and_show(request: Request, *, html: str | None, as_json: bool, quiet: bo
     from edgeopt.workflow.deploying import deploy
     from edgeopt.workflow.workspace import Workspace
 
+    if html is not None:
+        output.require_writable(Path(html), "--html")
     with Workspace.open() as workspace, output.progress(silent=quiet or as_json) as progress:
         record = deploy(request, workspace, listener=progress)
         page = workspace.run_folder(record.run_id) / "report.html"

@@ -14,7 +14,7 @@ app = typer.Typer(help="Earlier runs: list them, show one.", invoke_without_comm
 @app.callback()
 def list_runs(
     context: typer.Context,
-    limit: Annotated[int, typer.Option("--limit", "-n", help="The newest this many.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="The newest this many.")] = 20,
     as_json: options.Json = False,
 ) -> None:
     """List the newest runs."""
@@ -29,7 +29,7 @@ def list_runs(
 
         output.print_json({"runs": [documents.plain(run) for run in found]})
         return
-    from edgeopt.report.terminal import print_runs
+    from edgeopt.report.listings import print_runs
 
     print_runs(found, output.console())
 

@@ -13,8 +13,10 @@ def select(
     run: Annotated[str, typer.Argument(help="The run's id, or last.")] = "last",
     max_drop: Annotated[str | None, typer.Option("--max-drop", help="Largest loss of the metric: 1% or none.")] = None,
     max_latency: Annotated[str | None, typer.Option("--max-latency", help='20ms, or "p90 20 ms".')] = None,
-    max_memory: Annotated[str | None, typer.Option("--max-memory", help="200MB.")] = None,
-    max_size: Annotated[str | None, typer.Option("--max-size", help="5MB.")] = None,
+    max_memory: Annotated[
+        str | None, typer.Option("--max-memory", help="Limit on the worker's peak memory: 200MB.")
+    ] = None,
+    max_size: Annotated[str | None, typer.Option("--max-size", help="Limit on the model file: 5MB.")] = None,
     minimise: Annotated[str | None, typer.Option("--minimise", help="latency, memory or size.")] = None,
     as_json: options.Json = False,
 ) -> None:

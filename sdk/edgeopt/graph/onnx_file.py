@@ -47,7 +47,10 @@ def prepare_onnx(source: str, destination: str, input_shapes: Mapping[str, list[
     try:
         onnx.checker.check_model(destination)
     except Exception as error:  # the checker raises ValidationError and, for wrong fields, others
-        raise ModelError(f"{source} is not valid ONNX: {' '.join(str(error).split())[:300]}") from None
+        raise ModelError(
+            f"{source} is not valid ONNX: {' '.join(str(error).split())[:300]}.",
+            remedy="Export it again; operators of another domain need a runtime that has them.",
+        ) from None
     open_session(Path(destination))
     return notes + _dynamic_notes(model)
 
@@ -131,7 +134,10 @@ def fix_shapes(model: Any, input_shapes: Mapping[str, list[int]]) -> list[str]:
     notes = []
     for name, sizes in input_shapes.items():
         if name not in inputs:
-            raise ModelError(f"--input names {name}, but the model's inputs are {', '.join(inputs)}.")
+            raise ModelError(
+                f"--input names {name}, but the model's inputs are {', '.join(inputs)}.",
+                remedy=f"Say --input {next(iter(inputs))}=SIZES.",
+            )
         wanted = inputs[name].shape
         fits = len(sizes) == len(wanted) and all(b in (None, a) for a, b in zip(sizes, wanted, strict=True))
         if not fits or any(size < 1 for size in sizes):

@@ -43,13 +43,13 @@ class SampleOptions:
     def __post_init__(self) -> None:
         for name in ("calibration", "evaluation", "golden"):
             if getattr(self, name) < 1:
-                raise UsageError(f"--{name} is {getattr(self, name)}; at least 1 sample is needed.")
+                raise UsageError(f"--{name} is {getattr(self, name)}.", remedy="Give 1 sample or more.")
         if self.layout not in ("as_is", "hwc", "chw"):
-            raise UsageError(f"--layout is {self.layout!r}; it is hwc or chw.")
+            raise UsageError(f"--layout is {self.layout!r}.", remedy="Say hwc or chw.")
         if self.scale is not None and (not math.isfinite(self.scale) or self.scale == 0):
-            raise UsageError(f"--scale is {self.scale}; give a finite number that is not 0, such as 1/255.")
+            raise UsageError(f"--scale is {self.scale:g}.", remedy="Give a finite number that is not 0, such as 1/255.")
         if self.seed < 0:
-            raise UsageError(f"--seed is {self.seed}; give 0 or more.")
+            raise UsageError(f"--seed is {self.seed}.", remedy="Give 0 or more.")
 
 
 def parse_scale(text: str) -> float:

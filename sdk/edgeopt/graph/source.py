@@ -23,7 +23,7 @@ _OTHER_FORMATS = {
     ".pb": "Convert it with tf2onnx: python -m tf2onnx.convert --graphdef FILE --output model.onnx.",
     ".h5": "Convert it with tf2onnx: python -m tf2onnx.convert --keras FILE --output model.onnx.",
     ".keras": "Convert it with tf2onnx: python -m tf2onnx.convert --keras FILE --output model.onnx.",
-    ".tflite": "Measure it as it is with `edgeopt bench`, or convert it with tf2onnx.convert --tflite FILE.",
+    ".tflite": "Convert it with tf2onnx: python -m tf2onnx.convert --tflite FILE --output model.onnx.",
     ".pth": _TORCH,
     ".pt": _TORCH,
     ".ckpt": _TORCH,
@@ -130,7 +130,11 @@ def _check_exists(path: Path) -> None:
     if path.is_dir():
         raise ModelError(f"{path} is a folder.", remedy="Give the model file inside it.")
     if not path.is_file():
-        beside = sorted(other.name for other in path.parent.glob(f"*{path.suffix}"))[:5] if path.parent.is_dir() else []
+        beside = (
+            sorted(other.name for other in path.parent.glob(f"*{path.suffix}") if other.is_file())[:5]
+            if path.parent.is_dir()
+            else []
+        )
         remedy = f"There are: {', '.join(beside)}." if beside else "Check the path."
         raise ModelError(f"there is no file {path}.", remedy=remedy)
 

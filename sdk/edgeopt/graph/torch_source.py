@@ -134,7 +134,7 @@ def _call(source: str) -> tuple[Any, Any]:
     module, own = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
     if not isinstance(module, torch.nn.Module):
         raise ModelError(
-            f"{source} returned a {type(module).__name__}, not a torch.nn.Module.",
+            f"{source} returned {module!r:.60} ({type(module).__name__}), not a torch.nn.Module.",
             remedy="Return the network, or (network, example_inputs).",
         )
     return module.cpu().eval(), own

@@ -114,12 +114,16 @@ def user_problem(doing: str, problem: BaseException, error: type[EdgeoptError]) 
     if isinstance(problem, ModuleNotFoundError) and problem.name == "torch":
         return error(f"{doing} needs torch, which is not installed.", remedy="Run: pip install 'edgeopt[torch]'.")
     if isinstance(problem, ModuleNotFoundError):
-        return error(f"{doing} failed: there is no module {problem.name}.", remedy="Install it beside edgeopt.")
+        return error(
+            f"{doing} failed: there is no module {problem.name}.",
+            remedy="Install it beside edgeopt, or name the file that has it, as in nets.py:build.",
+        )
     frames = traceback.extract_tb(problem.__traceback__)
     own = [frame for frame in frames if _is_users(frame.filename)]
     place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
     text = " ".join(str(problem).split())[:300]
-    return error(f"{doing} failed: {type(problem).__name__}: {text}{place}.")
+    remedy = "Correct it there; called from Python by itself, it shows its whole traceback."
+    return error(f"{doing} failed: {type(problem).__name__}: {text}{place}.", remedy=remedy)
 
 
 def _is_users(filename: str) -> bool:

@@ -37,7 +37,7 @@ class CheckResult(Protocol):
 def print_devices(devices: Sequence[Device], console: Console) -> None:
     """Print the inventory, or how to add the first device."""
     if not devices:
-        console.print("No devices yet. Add one: edgeopt device add user@host  (this machine is always there as: local)")
+        console.print("No devices yet. Add one: edgeopt device add NAME user@host")
         return
     made = table("device", "reach", "profile", "labels")
     for device in devices:

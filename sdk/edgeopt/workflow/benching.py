@@ -30,6 +30,8 @@ def plan_named(name: str, fps: float | None = None) -> Plan:
     """
     if name not in PLANS:
         raise UsageError(f"--plan {name!r} is not known.", remedy=f"Use one of {', '.join(PLANS)}.")
+    if fps is None and name == PACED.name:
+        raise UsageError("--plan paced needs a rate of arrival.", remedy="Say --plan paced --fps 30.")
     if fps is None:
         return PLANS[name]
     if name != PACED.name or fps <= 0:

@@ -119,6 +119,8 @@ def trust_device(device: Device, *, fingerprint: str | None, confirm: Confirm, r
         UnknownHostKeyError: Not the expected key, or not confirmed.
         ChangedHostKeyError: Another key is pinned and `replace` is false.
     """
+    if device.transport == "local":
+        raise UsageError("local has no host key: it is this machine.", remedy="Name a device of edgeopt device list.")
     shown = hostkeys.scan(device)
     if fingerprint is not None and shown != fingerprint:
         raise UnknownHostKeyError(
@@ -189,8 +191,14 @@ def roll_back(device: Device, app: str) -> Deployment:
     """Make the previous release of `app` active again.
 
     Raises:
-        RunnerError: There is no such application, or nothing to go back to.
+        UsageError: There is no such application.
+        RunnerError: There is nothing to go back to.
     """
+    known = [str(entry["app"]) for entry in list_apps(device)]
+    if app not in known:
+        raise UsageError(
+            f"{device.name} has no application {app!r}.", remedy=f"It has: {', '.join(known) or 'none yet'}."
+        )
     with connect(device) as connection, connection.lease(f"rollback of {app} by {getpass.getuser()}"):
         result = connection.run_job(jobs.rollback_job(app))
     jobs.require_ok(result, f"rolling {app} back")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 
 from edgeopt.core.device import LOCAL, Device, DeviceFacts
@@ -45,9 +46,12 @@ def resolve_target(target: str, inventory: Inventory, profile_name: str | None =
         return Aim(fitting[0], named or find_profile(str(fitting[0].profile)))
     if profiles:
         return Aim(LOCAL, named or (profiles[0] if len(profiles) == 1 else None))
+    known = [*(d.name for d in inventory.devices()), *(name for p in load_profiles() for name in (p.name, p.target))]
+    near = difflib.get_close_matches(target, known, n=1)
+    hint = f"Did you mean {near[0]}? If not, add your board" if near else "Add your board"
     raise UnknownDeviceError(
         f"--target {target!r} is no device, profile or host that edgeopt knows.",
-        remedy=f"Add your board with: edgeopt device add {target} user@host (or use --target local for this machine).",
+        remedy=f"{hint} with: edgeopt device add {target} user@host (or use --target local for this machine).",
     )
 
 
