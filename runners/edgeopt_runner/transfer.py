@@ -50,14 +50,16 @@ def receive(root: str, digest: str, size: int, source: int, answers: BinaryIO) -
             kept), ``busy`` (another receiver works on it), ``bad_request``.
         OSError: The disk failed.
     """
-    final = storage.object_path(root, digest)
+    final, part = storage.object_path(root, digest), storage.part_path(root, digest)
+    # before any file is made: on a disk that is full to the last page that fails without telling how much is missing
+    _check_space(os.path.dirname(final), 0 if os.path.isfile(final) else _rest_bytes(part, size))
     lock = FileLock(final + ".lock")
     if not _wait_for_turn(lock, final):
         frames.write(answers, {"have": True, "offset": size})
         frames.write(answers, {"ok": True})
         return
     try:
-        _receive_locked(storage.part_path(root, digest), final, size, source, answers)
+        _receive_locked(part, final, size, source, answers)
     finally:
         lock.release(remove=True)
     frames.write(answers, {"ok": True})
@@ -96,7 +98,6 @@ def _receive_locked(part: str, final: str, size: int, source: int, answers: Bina
     descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
         offset = _take_up(descriptor, size, digest)
-        _check_space(os.path.dirname(part), size - offset)
         frames.write(answers, {"have": False, "offset": offset})
         arrived = offset + _copy(source, descriptor, size - offset, digest)
         if arrived < size:
@@ -122,6 +123,11 @@ def _take_up(descriptor: int, size: int, digest: Any) -> int:
         digest.update(block)
         offset += len(block)
     return offset
+
+
+def _rest_bytes(part: str, size: int) -> int:
+    held = os.path.getsize(part) if os.path.exists(part) else 0
+    return size - held if held <= size else size
 
 
 def _check_space(folder: str, rest_bytes: int) -> None:
