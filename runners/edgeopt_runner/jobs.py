@@ -10,28 +10,17 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict
 
-from edgeopt_runner import faults, processes, storage
-from edgeopt_runner.protocol import (
-    BAD_REQUEST,
-    CANCELLED,
-    ERROR,
-    LOST,
-    MISSING_OBJECT,
-    NOT_DONE,
-    REBOOTED,
-    UNKNOWN_JOB,
-)
+from edgeopt_runner import faults, job_document, processes, storage
+from edgeopt_runner.protocol import CANCELLED, ERROR, LOST, NOT_DONE, REBOOTED, UNKNOWN_JOB
 from edgeopt_runner.refusals import Refusal
 from edgeopt_runner.results import result_document
-from edgeopt_runner.work import KINDS
 
 LOG_LIMIT_BYTES = 256 << 10
 START_SECONDS = 60
 CANCEL_SECONDS = 5.0
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_IN_SUPERVISOR = ("activate", "rollback")
 
 
 def submit(root: str, job: Dict[str, Any]) -> Dict[str, Any]:
@@ -43,7 +32,7 @@ def submit(root: str, job: Dict[str, Any]) -> Dict[str, Any]:
     Raises:
         Refusal: ``bad_request``, ``missing_object``, or ``error`` when the supervisor does not come up.
     """
-    job_id = _check(root, job)
+    job_id = job_document.check(root, job)
     folder = storage.job_folder(root, job_id)
     if status(root, job_id)["state"] == "unknown":
         os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -51,36 +40,6 @@ def submit(root: str, job: Dict[str, Any]) -> Dict[str, Any]:
         faults.point("jobs.submitted", match=job_id)
         _start_supervisor(root, job_id, folder)
     return status(root, job_id)
-
-
-def _check(root: str, job: Dict[str, Any]) -> str:
-    job_id = storage.check_identifier(job.get("job_id"))
-    storage.check_identifier(job.get("nonce"), "nonce")
-    kind, owner, limits = str(job.get("kind")), job.get("owner"), job.get("limits", {})
-    if kind not in KINDS and kind not in _IN_SUPERVISOR:
-        known = ", ".join(sorted(KINDS) + sorted(_IN_SUPERVISOR))
-        raise Refusal(BAD_REQUEST, "kind is %.80r" % kind, "This runner knows %s; push a newer one." % known)
-    if not isinstance(owner, dict) or not all(isinstance(owner.get(k), str) for k in ("owner", "host", "reason")):
-        raise Refusal(BAD_REQUEST, "owner is %.80r" % (owner,), "Send owner, host and reason.")
-    deadlines = limits.get("deadline_seconds") or {} if isinstance(limits, dict) else None
-    if not isinstance(deadlines, dict) or not all(isinstance(v, (int, float)) and v > 0 for v in deadlines.values()):
-        raise Refusal(BAD_REQUEST, "limits are %.80r" % (limits,), "Deadlines are positive seconds by phase.")
-    if kind in _IN_SUPERVISOR:
-        storage.check_app(job.get("app"))
-    missing = storage.missing_objects(root, _objects_of(job))
-    if missing:
-        raise Refusal(MISSING_OBJECT, "the job needs %s" % ", ".join(missing), "Push it and submit the job again.")
-    return job_id
-
-
-def _objects_of(job: Dict[str, Any]) -> List[str]:
-    """Digests of the objects that a job works with."""
-    entries = [job.get("artifact"), *(job.get("wheels") or [])]
-    try:
-        digests = [entry["sha256"] for entry in entries if entry is not None]
-    except (TypeError, KeyError):
-        raise Refusal(BAD_REQUEST, "artifact or wheels without sha256", "Send sha256 with each.")
-    return digests + [job[key] for key in ("golden", "evaluation") if job.get(key) is not None]
 
 
 def _start_supervisor(root: str, job_id: str, folder: str) -> None:

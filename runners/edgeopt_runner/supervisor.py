@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List, Tuple
 
 from edgeopt_runner import faults, leases, processes, storage
 from edgeopt_runner.guard import GuardedWorker, Outcome, limits_of
+from edgeopt_runner.job_document import IN_SUPERVISOR
 from edgeopt_runner.locks import FileLock, board_lock_path
 from edgeopt_runner.protocol import CANCELLED, HEARTBEAT_SECONDS, LEASE_SECONDS, TIMEOUT
 from edgeopt_runner.refusals import Refusal, refusal_of
@@ -119,7 +120,7 @@ class Supervisor:
         self._holds_board = True
         try:
             self._note(durable=True, state="running", waiting_for="", phase="start", phase_since=time.monotonic())
-            if self._job["kind"] in ("activate", "rollback"):
+            if self._job["kind"] in IN_SUPERVISOR:
                 return self._release()
             return self._fields(self._guarded("job.json", self._job))
         finally:

@@ -1,5 +1,6 @@
 """The server answers every request and survives every bad one."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,27 @@ BAD_REQUESTS = [
     ),
     ({"id": 1, "verb": "submit", "params": {"job": job("activate", app="../up")}}, "bad_request", "../up"),
     ({"id": 1, "verb": "submit", "params": {"job": job(artifact={"size": 3})}}, "bad_request", "sha256"),
+    ({"id": 1, "verb": "submit", "params": {"job": job("measure", settings={})}}, "bad_request", "artifact"),
+    ({"id": 1, "verb": "submit", "params": {"job": job("measure", settings=[])}}, "bad_request", "settings are []"),
+    ({"id": 1, "verb": "submit", "params": {"job": job(limits={"memory_bytes": "1"})}}, "bad_request", "'1'"),
     ({"id": 1, "verb": "submit", "params": {"job": job(artifact={"sha256": "c" * 64})}}, "missing_object", "c" * 64),
 ]
+
+
+@pytest.mark.parametrize("threads", [0, -1, 100000, 1.5, "2", True, None, [1]])
+@pytest.mark.parametrize("kind", ["measure", "activate"])
+def test_a_number_of_threads_that_no_board_bears_is_refused(runner: Runner, kind: str, threads: object) -> None:
+    order = job(kind, app="digits", artifact={"sha256": "c" * 64}, settings={"threads": threads})
+    error = runner.error_of("submit", job=order)
+    assert error["code"] == "bad_request"
+    assert repr(threads) in error["message"]
+    assert f"from 1 to {4 * len(os.sched_getaffinity(0))}" in error["remedy"]
+
+
+def test_threads_up_to_four_a_cpu_pass(runner: Runner) -> None:
+    for settings in ({"threads": 4 * len(os.sched_getaffinity(0))}, {"threads": 1}, {}):
+        order = job("measure", artifact={"sha256": "c" * 64}, settings=settings)
+        assert runner.error_of("submit", job=order)["code"] == "missing_object"
 
 
 def test_every_bad_request_is_named_and_the_server_goes_on(runner: Runner) -> None:

@@ -1,0 +1,73 @@
+"""What a job document must be like before anything is done for it; the fields are told in the package `protocol`."""
+
+from typing import Any, Dict, List
+
+from edgeopt_runner import cpu, storage
+from edgeopt_runner.protocol import BAD_REQUEST, MISSING_OBJECT
+from edgeopt_runner.refusals import Refusal
+from edgeopt_runner.work import KINDS
+
+IN_SUPERVISOR = ("activate", "rollback")
+"""Kinds that the supervisor does itself, with workers for the checks."""
+
+THREADS_PER_CPU = 4
+_RUNS_A_MODEL = ("measure", "activate")
+
+
+def check(root: str, job: Dict[str, Any]) -> str:
+    """Let only a sound job pass whose objects are here; returns its identifier.
+
+    Raises:
+        Refusal: ``bad_request`` or ``missing_object``.
+    """
+    job_id = storage.check_identifier(job.get("job_id"))
+    storage.check_identifier(job.get("nonce"), "nonce")
+    kind, owner = str(job.get("kind")), job.get("owner")
+    if kind not in KINDS and kind not in IN_SUPERVISOR:
+        known = ", ".join(sorted(KINDS) + sorted(IN_SUPERVISOR))
+        raise Refusal(BAD_REQUEST, "kind is %.80r" % kind, "This runner knows %s; push a newer one." % known)
+    if not isinstance(owner, dict) or not all(isinstance(owner.get(k), str) for k in ("owner", "host", "reason")):
+        raise Refusal(BAD_REQUEST, "owner is %.80r" % (owner,), "Send owner, host and reason.")
+    _check_limits(job.get("limits", {}))
+    if kind in IN_SUPERVISOR:
+        storage.check_app(job.get("app"))
+    if kind in _RUNS_A_MODEL:
+        _check_settings(job.get("settings"))
+    missing = storage.missing_objects(root, _objects_of(job, kind))
+    if missing:
+        raise Refusal(MISSING_OBJECT, "the job needs %s" % ", ".join(missing), "Push it and submit the job again.")
+    return job_id
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _check_limits(limits: Any) -> None:
+    deadlines = limits.get("deadline_seconds") or {} if isinstance(limits, dict) else None
+    if not isinstance(deadlines, dict) or not all(_is_number(v) and v > 0 for v in deadlines.values()):
+        raise Refusal(BAD_REQUEST, "limits are %.80r" % (limits,), "Deadlines are positive seconds by phase.")
+    memory_bytes = limits.get("memory_bytes")
+    if memory_bytes is not None and not (_is_number(memory_bytes) and memory_bytes > 0):
+        raise Refusal(BAD_REQUEST, "memory_bytes is %.80r" % (memory_bytes,), "Send a positive number, or null.")
+
+
+def _check_settings(settings: Any) -> None:
+    """Refuse, above all, a number of threads that would bring the board to its knees."""
+    if not isinstance(settings, dict):
+        raise Refusal(BAD_REQUEST, "settings are %.80r" % (settings,), "Send an object.")
+    threads, most = settings.get("threads", 1), THREADS_PER_CPU * len(cpu.allowed_cpus())
+    if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= most:
+        raise Refusal(
+            BAD_REQUEST, "threads is %.80r" % (threads,), "This board takes whole numbers from 1 to %d." % most
+        )
+
+
+def _objects_of(job: Dict[str, Any], kind: str) -> List[str]:
+    """Digests of the objects that a job works with."""
+    artifacts = [job.get("artifact")] if job.get("artifact") is not None or kind in _RUNS_A_MODEL else []
+    try:
+        digests = [entry["sha256"] for entry in artifacts + list(job.get("wheels") or [])]
+    except (TypeError, KeyError):
+        raise Refusal(BAD_REQUEST, "artifact or wheels without sha256", "Send sha256 with each.")
+    return digests + [job[key] for key in ("golden", "evaluation") if job.get(key) is not None]
