@@ -6,7 +6,7 @@ import shutil
 import time
 from typing import Any, Dict, Iterable, List, Set
 
-from edgeopt_runner import jobs, storage
+from edgeopt_runner import jobs, runtimes, storage
 from edgeopt_runner.leases import lease_path
 from edgeopt_runner.locks import FileLock, board_lock_path
 from edgeopt_runner.protocol import BUSY
@@ -145,7 +145,7 @@ def clean(root: str, force: bool) -> Dict[str, Any]:
         raise Refusal(BUSY, "%s is active here" % ", ".join(apps), "Give --force to take it away too.")
     for job_id in live:
         jobs.cancel(root, job_id)
-    for name in storage.FOLDERS:
+    for name in (*storage.FOLDERS, runtimes.CACHE):
         path = os.path.join(root, name)
         if os.path.lexists(path):
             _remove(path)
