@@ -13,6 +13,7 @@ import sys
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from edgeopt_runner import faults, links, protocol, storage, wheel_file
+from edgeopt_runner.engines.onnxruntime import SILENCE
 from edgeopt_runner.refusals import Refusal, refusal_of
 
 IMPORT_SECONDS = 180
@@ -189,7 +190,12 @@ def _run(command: Sequence[str]) -> Tuple[int, str]:
     """Exit code and last line of what a child printed."""
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=IMPORT_SECONDS
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=IMPORT_SECONDS,
+            env=dict(SILENCE, **os.environ),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return 1, str(error)

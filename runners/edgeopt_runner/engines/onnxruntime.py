@@ -1,6 +1,7 @@
 """ONNX Runtime on the CPU."""
 
 import functools
+import os
 from typing import Any, Callable, Dict, Optional
 
 from edgeopt_runner.engines._base import Engine, EngineMissing, LoadFailed, RunFailed, Session, one_line
@@ -13,6 +14,18 @@ LEVELS = {
 }
 _PROVIDERS = ["CPUExecutionProvider"]
 _ONLY_ERRORS = 3
+SILENCE = {"ORT_DISABLE_TELEMETRY": "1"}
+"""What keeps the Linux builds from 1.29 on from reporting names and digests of models, for which they keep a database
+in ``~/.cache``. Who sets it to something else has decided."""
+
+
+def _imported() -> Any:
+    """The package, silenced before it is imported."""
+    for name, value in SILENCE.items():
+        os.environ.setdefault(name, value)
+    import onnxruntime
+
+    return onnxruntime
 
 
 class OnnxRuntimeSession(Session):
@@ -51,8 +64,7 @@ class OnnxRuntime(Engine):
     def available(self) -> Optional[Dict[str, Any]]:
         """Version and providers of the installed package."""
         try:
-            import onnxruntime
-
+            onnxruntime = _imported()
             return {
                 "version": str(onnxruntime.__version__),
                 "providers": [str(name) for name in onnxruntime.get_available_providers()],
@@ -68,7 +80,7 @@ class OnnxRuntime(Engine):
             LoadFailed: The file is not a model that this version loads, or the settings are not ours.
         """
         try:
-            import onnxruntime
+            onnxruntime = _imported()
         except Exception as error:
             raise EngineMissing("onnxruntime cannot be imported: %s" % one_line(error))
         options = _options(onnxruntime, settings)
