@@ -19,6 +19,12 @@ import pytest
 
 from edgeopt.core import plan
 from edgeopt.core.budget import Budget
+from edgeopt.core.device import LOCAL, DeviceFacts
+from edgeopt.core.measurement import Measurement
+from edgeopt.core.variant import Variant
+from edgeopt.documents import decode_json
+from edgeopt.remote.client import connect
+from edgeopt.store import tables
 from edgeopt.workflow import tuning
 from edgeopt.workflow.request import DataRequest, Request
 from edgeopt.workflow.workspace import Workspace
@@ -189,3 +195,24 @@ def eventually(found: Callable[[], Any], *, seconds: float = 60.0) -> Any:
         assert time.monotonic() < deadline, f"waited {seconds:g} s in vain"
         time.sleep(0.01)
     return value
+
+
+def known_variants(workspace: Workspace) -> dict[str, Variant]:
+    """Every variant in the ledger, by name."""
+    with workspace.ledger._database.reading() as connection:
+        rows = connection.execute(tables.variants.select().where(tables.variants.c.kind == "variant")).all()
+    variants = [decode_json(Variant, row.document, where="ledger") for row in rows]
+    return {variant.name: variant for variant in variants}
+
+
+def known_measurements(workspace: Workspace) -> dict[tuple[str, int], Measurement]:
+    """Every launch in the ledger, by key and number."""
+    with workspace.ledger._database.reading() as connection:
+        rows = connection.execute(tables.measurements.select()).all()
+    return {(row.key, row.launch): decode_json(Measurement, row.document, where="ledger") for row in rows}
+
+
+def probe_of_this_machine() -> DeviceFacts:
+    """What the device ``local`` says about itself."""
+    with connect(LOCAL) as connection:
+        return connection.probe()

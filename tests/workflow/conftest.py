@@ -5,14 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.core.device import LOCAL
-from edgeopt.remote.client import connect
 from edgeopt.workflow.listener import Silence
 from edgeopt.workflow.optimizing import optimize_into
 from edgeopt.workflow.workspace import Workspace
 from support.device import pin
 from support.sshd import Sshd, running_sshd
-from support.workflow import NOISE, Computer, Task, make_computer, make_task, shorten_plans
+from support.workflow import NOISE, Computer, Task, make_computer, make_task, probe_of_this_machine, shorten_plans
 
 
 @pytest.fixture(scope="session")
@@ -28,8 +26,7 @@ def experienced(tmp_path_factory: pytest.TempPathFactory, task: Task) -> Path:
     with pytest.MonkeyPatch.context() as patch, Workspace.open(folder / "edgeopt") as workspace:
         make_computer(folder, patch)
         optimize_into(folder / "variants", task.request(), workspace, listener=Silence())
-        with connect(LOCAL) as connection:
-            workspace.ledger.remember_device_noise(connection.probe().fingerprint, NOISE)
+        workspace.ledger.remember_device_noise(probe_of_this_machine().fingerprint, NOISE)
     return folder / "edgeopt"
 
 

@@ -8,24 +8,13 @@ import pytest
 
 from edgeopt.core.recipe import BASELINE
 from edgeopt.core.selection import Assessment, Selection
-from edgeopt.core.variant import Variant
-from edgeopt.documents import decode_json
-from edgeopt.store import tables
+from edgeopt.store.keys import variant_key
 from edgeopt.workflow.deploying import deploy
 from edgeopt.workflow.workspace import Workspace
 from support.networks import mlp_onnx
-from support.workflow import Computer, Task
+from support.workflow import Computer, Task, known_variants, probe_of_this_machine
 
 SLOW, FAST = 0.006, 0.003
-
-
-def known_variants(workspace: Workspace, task: Task) -> dict[str, Variant]:
-    """What the experienced computer made of the network, by name, with the original."""
-    database = workspace.ledger._database
-    with database.reading() as connection:
-        rows = connection.execute(tables.variants.select().where(tables.variants.c.kind == "variant")).all()
-    made = [decode_json(Variant, row.document, where="ledger") for row in rows]
-    return {variant.name: variant for variant in made}
 
 
 def inject(patch: pytest.MonkeyPatch, delays: dict[str, float]) -> None:
@@ -47,7 +36,7 @@ def winner(selection: Selection) -> str:
 def test_what_is_slower_on_the_device_loses(
     computer: Computer, workspace: Workspace, task: Task, monkeypatch: pytest.MonkeyPatch, delayed: str, best: str
 ) -> None:
-    int8 = known_variants(workspace, task)["int8-minmax"]
+    int8 = known_variants(workspace)["int8-minmax"]
     digests = {"int8-minmax": int8.artifact.digest, BASELINE.name: int8.provenance.model_digest}
     inject(monkeypatch, {digests[delayed]: SLOW, digests[best]: FAST})
     record = deploy(task.request(recipes=("int8-minmax",), launches=2), workspace)
@@ -65,7 +54,7 @@ def test_what_is_slower_on_the_device_loses(
 def test_equal_delays_are_called_a_tie_and_accuracy_breaks_it(
     computer: Computer, workspace: Workspace, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    int8 = known_variants(workspace, task)["int8-minmax"]
+    int8 = known_variants(workspace)["int8-minmax"]
     inject(monkeypatch, {int8.artifact.digest: SLOW, int8.provenance.model_digest: SLOW})
     record = deploy(task.request(recipes=("int8-minmax",), launches=2), workspace)
     assert record.selection is not None
@@ -79,15 +68,9 @@ def test_a_variant_with_wrong_outputs_on_the_device_cannot_win_however_fast_it_i
     computer: Computer, workspace: Workspace, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The ledger is made to vouch for a file that computes something else, as if the board computed it wrong."""
-    database = workspace.ledger._database
-    int8 = known_variants(workspace, task)["int8-minmax"]
-    other = workspace.artifacts.add(mlp_onnx(computer.home / "other.onnx", seed=5), "onnx")
-    with database.reading() as connection:
-        key = next(
-            row.key
-            for row in connection.execute(tables.variants.select()).all()
-            if '"int8-minmax"' in row.document and row.kind == "variant"
-        )
+    int8 = known_variants(workspace)["int8-minmax"]
+    other = workspace.artifacts.add(mlp_onnx(computer.home / "other.onnx", seed=5, width=96), "onnx")
+    key = variant_key(int8.provenance, isa=probe_of_this_machine().isa, max_drop=task.request().budget.max_drop)
     workspace.ledger.remember_variant(key, replace(int8, artifact=other))
     inject(monkeypatch, {int8.provenance.model_digest: SLOW})
     record = deploy(task.request(recipes=("int8-minmax",)), workspace)

@@ -67,6 +67,12 @@ def test_the_file_that_won_is_the_one_that_is_active(mine: Computer, first: RunR
     assert hashlib.sha256(model.read_bytes()).hexdigest() == winner_of(first) == first.deployment.variant_digest
 
 
+def test_nothing_is_left_in_the_home_but_the_runners_folder(mine: Computer, first: RunRecord) -> None:
+    """Neither by the runtime on the device nor by the one that makes the variants here: no reports, no caches."""
+    ours = {mine.root.name, mine.edgeopt_home.name, ".ssh"}
+    assert {path.name for path in mine.home.iterdir()} == ours
+
+
 def test_every_candidate_was_measured_on_the_device_and_has_a_verdict(first: RunRecord) -> None:
     assert first.selection is not None
     names = {assessment.candidate.variant.name for assessment in first.selection.assessments}
