@@ -65,7 +65,7 @@ def _check_settings(settings: Any) -> None:
 
 def _objects_of(job: Dict[str, Any], kind: str) -> List[str]:
     """Digests of the objects that a job works with."""
-    artifacts = [job.get("artifact")] if job.get("artifact") is not None or kind in _RUNS_A_MODEL else []
+    artifacts: List[Any] = [job.get("artifact")] if job.get("artifact") is not None or kind in _RUNS_A_MODEL else []
     try:
         digests = [entry["sha256"] for entry in artifacts + list(job.get("wheels") or [])]
     except (TypeError, KeyError):
