@@ -24,13 +24,14 @@ def _adapter(kind: Any) -> Any:
     return _ADAPTERS[kind]
 
 
-def decode(kind: type[T], value: Any, *, where: str) -> T:
+def decode(kind: type[T], value: Any, *, where: str, remedy: str = "") -> T:
     """Check plain data against a noun and build it.
 
     Args:
         kind: A dataclass of `edgeopt.core` or a pydantic model.
         value: What a parser returned.
         where: File or source, for the message.
+        remedy: What to do about it, where that is known.
 
     Raises:
         DocumentError: The data does not fit; names the first place and value.
@@ -40,7 +41,7 @@ def decode(kind: type[T], value: Any, *, where: str) -> T:
     try:
         built: T = _adapter(kind).validate_python(value)
     except ValidationError as error:
-        raise _problem(error, where) from None
+        raise _problem(error, where, remedy) from None
     return built
 
 
@@ -55,11 +56,11 @@ def decode_json(kind: type[T], text: str | bytes, *, where: str) -> T:
     return built
 
 
-def _problem(error: Any, where: str) -> DocumentError:
+def _problem(error: Any, where: str, remedy: str = "") -> DocumentError:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"]) or "the document"
     more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return DocumentError(f"{where}: {place} is {str(first['input'])[:80]!r}: {first['msg']}{more}.")
+    return DocumentError(f"{where}: {place} is {str(first['input'])[:80]!r}: {first['msg']}{more}.", remedy=remedy)
 
 
 def encode_json(value: Any) -> str:
@@ -84,9 +85,11 @@ def read_yaml(path: Path) -> Any:
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except OSError as error:
-        raise DocumentError(f"cannot read {path}: {error.strerror}.") from None
+        raise DocumentError(f"cannot read {path}: {error.strerror}.", remedy="Check its permissions.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DocumentError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+        raise DocumentError(
+            f"{path} is not valid YAML: {' '.join(str(error).split()).rstrip('.')}.", remedy="Correct it at that place."
+        ) from None
 
 
 def write_yaml(path: Path, value: Any) -> None:

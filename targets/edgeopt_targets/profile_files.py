@@ -6,10 +6,9 @@ import difflib
 from functools import cache
 from pathlib import Path
 
-import edgeopt
+from edgeopt import documents
 from edgeopt.core.device import DeviceFacts
 from edgeopt.core.profile import Profile
-from edgeopt.documents import decode, read_yaml
 from edgeopt.errors import DocumentError
 
 
@@ -19,7 +18,7 @@ def profiles_folder() -> Path:
     Raises:
         DocumentError: The installation has none.
     """
-    package = Path(edgeopt.__file__).parent
+    package = Path(documents.__file__).parent
     for folder in (package.parents[1] / "profiles", package / "_profiles"):
         if (package.parents[1] / "pyproject.toml").is_file() == (folder.name == "profiles") and folder.is_dir():
             return folder
@@ -32,7 +31,7 @@ def read_profile(path: Path) -> Profile:
     Raises:
         DocumentError: It cannot be read, is not YAML or does not fit the schema; or its name is not the file's.
     """
-    value = read_yaml(path)
+    value = documents.read_yaml(path)
     if not isinstance(value, dict):
         raise DocumentError(f"{path}: a profile is a mapping of names to values, this is {type(value).__name__}.")
     unknown = sorted(set(value) - set(Profile.__dataclass_fields__))
@@ -40,7 +39,9 @@ def read_profile(path: Path) -> Profile:
         near = difflib.get_close_matches(str(unknown[0]), Profile.__dataclass_fields__, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else ""
         raise DocumentError(f"{path}: profiles have no field {unknown[0]!r}.", remedy=hint)
-    profile = decode(Profile, value, where=str(path))
+    profile = documents.decode(
+        Profile, value, where=str(path), remedy="Correct it there; edgeopt profiles show x86-64 is one that is right."
+    )
     _check(profile, path)
     return profile
 

@@ -55,7 +55,10 @@ def items_of_file(path: Path, signature: Signature, folder: Path, picked: int, s
     lengths = {name: len(array) if array.ndim else 0 for name, array in columns.items()}
     if not arrays or len(set(lengths.values())) != 1:
         listed = ", ".join(f"{name}: {length}" for name, length in lengths.items())
-        raise DataError(f"{path}: the arrays must be of one length, one entry a sample; there is {listed or 'none'}.")
+        raise DataError(
+            f"{path}: the arrays must be of one length, one entry a sample; there is {listed or 'none'}.",
+            remedy="Write as many labels as inputs.",
+        )
     count = next(iter(lengths.values()))
     order = np.sort(np.random.default_rng(seed).permutation(count)[:picked])
     for index in order:
@@ -94,6 +97,8 @@ def items_of_function(source: str, signature: Signature) -> Iterator[Item]:
     """
     try:
         result = load_function(source, DataError)()
+        if result is None:
+            raise DataError(f"{source} returned None.", remedy="Yield (inputs, label) for every sample.")
         stream = iter([result] if isinstance(result, (Mapping, tuple)) else result)
     except Exception as error:
         raise user_problem(f"calling {source}", error, DataError) from None

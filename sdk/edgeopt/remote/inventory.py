@@ -51,7 +51,7 @@ class Inventory:
         unknown = sorted(set(values) - _FIELDS) if isinstance(values, dict) else []
         if unknown:
             raise DocumentError(f"{where}: {unknown[0]!r} is no field.", remedy=f"Known: {', '.join(sorted(_FIELDS))}.")
-        device: Device = decode(Device, values, where=where)
+        device: Device = decode(Device, values, where=where, remedy="Correct it there.")
         _check_name(device.name)
         return device
 

@@ -20,7 +20,7 @@ from edgeopt.passes.tools import tool_versions
 from edgeopt.remote.client import connect
 from edgeopt.store.keys import variant_key
 from edgeopt.workflow.filtering import unless_twin, without_siblings
-from edgeopt.workflow.listener import Listener
+from edgeopt.workflow.listener import Listener, Silence
 from edgeopt.workflow.preparing import Prepared, prepare
 from edgeopt.workflow.request import Request
 from edgeopt.workflow.resolving import profile_for, resolve_target
@@ -188,7 +188,9 @@ def _made(kitchen: _Kitchen, recipe: Recipe) -> Variant | Rejection:
     )
 
 
-def optimize_into(folder: Path, request: Request, workspace: Workspace, *, listener: Listener) -> VariantSet:
+def optimize_into(
+    folder: Path, request: Request, workspace: Workspace, *, listener: Listener | None = None
+) -> VariantSet:
     """Make the variants for a target and write them into a folder; nothing is measured.
 
     Raises:
@@ -199,7 +201,8 @@ def optimize_into(folder: Path, request: Request, workspace: Workspace, *, liste
     with connect(aim.device) as connection:
         facts = connection.probe()
     profile = profile_for(aim, facts, request.target)
-    made = make_variants(request, prepare(request, workspace, listener), facts, profile, workspace, listener)
+    said = listener or Silence()
+    made = make_variants(request, prepare(request, workspace, said), facts, profile, workspace, said)
     folder.mkdir(parents=True, exist_ok=True)
     for variant in made.variants:
         shutil.copyfile(workspace.artifacts.path(variant.artifact), folder / f"{variant.name}.onnx")

@@ -72,7 +72,7 @@ def test_dynamic_sizes_are_fixed_where_asked_and_the_batch_stays(tmp_path: Path)
     [
         ("model.pb", "tf2onnx"),
         ("model.h5", "tf2onnx"),
-        ("model.tflite", "edgeopt bench"),
+        ("model.tflite", "--tflite"),
         ("weights.pth", "function that builds the network"),
         ("model.txt", "Give an .onnx file"),
         ("model", "no suffix"),
