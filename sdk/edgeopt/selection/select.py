@@ -24,6 +24,8 @@ Verdict = Literal["winner", "tie", "slower", "infeasible", "failed", "dominated"
 _CLOSEST = 3
 _ORDER: tuple[Verdict, ...] = ("winner", "tie", "dominated", "slower", "infeasible", "failed")
 
+_NOTHING_LOST = 1e-6
+
 
 def select(candidates: Sequence[Candidate], budget: Budget, *, noise: float, seed: int = 0) -> Selection:
     """Choose the best candidate that was measured on a device.
@@ -123,7 +125,8 @@ class _Race:
             ratio = rules.ratio(winner, leader)
             return f"within noise of {leader.key} ({span(ratio)}), and {self._edge(winner, leader)}"
         least = {"latency": "fastest", "memory": "least memory", "size": "smallest file"}[rules.objective]
-        loss = f", loses {points(winner.drop.value)} points" if winner.drop and winner.drop.value > 0 else ""
+        lost = winner.drop.value if winner.drop else 0.0
+        loss = f", loses {points(lost)} points" if lost > _NOTHING_LOST else ""
         return f"{least} within the budget: {milliseconds(winner.latency_ns)}{loss}"
 
     def _edge(self, one: Figures, other: Figures) -> str:
