@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from edgeopt.core.selection import Interval
+if TYPE_CHECKING:
+    from edgeopt.core.selection import Interval
 
 NONE = "–"
 MINUS = "\N{MINUS SIGN}"
