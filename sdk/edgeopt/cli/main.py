@@ -40,12 +40,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("deploy")(deploy.deploy)
-app.command("init")(init.init)
-app.command("optimize")(optimize.optimize)
-app.command("bench")(bench.bench)
-app.command("select")(select.select)
-app.command("report")(report.report)
+app.command("deploy", short_help="The main job: compress, measure on the device, choose, activate.")(deploy.deploy)
+app.command("init", short_help="Look at a model and write edgeopt.yaml.")(init.init)
+app.command("optimize", short_help="Make the variants into a folder; measure nothing.")(optimize.optimize)
+app.command("bench", short_help="Measure one model on a device, nothing else.")(bench.bench)
+app.command("select", short_help="Choose again under another budget, without measuring.")(select.select)
+app.command("report", short_help="Write the self-contained page of a run.")(report.report)
 app.add_typer(devices.app, name="device")
 app.add_typer(runs.app, name="runs")
 app.add_typer(profiles.app, name="profiles")
