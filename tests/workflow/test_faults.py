@@ -84,7 +84,13 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+RARE = ("between two measurements", "before the activation")
+"""Moments between others that are tried each time."""
+
+
+@pytest.mark.parametrize(
+    "moment", [pytest.param(name, marks=pytest.mark.long if name in RARE else ()) for name in MOMENTS]
+)
 def test_a_host_killed_in_the_middle_goes_on_with_the_same_command_and_repeats_nothing(
     computer: Computer, workspace: Workspace, task: Task, moment: str
 ) -> None:
