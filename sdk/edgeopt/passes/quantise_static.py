@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext, PassReport, saturates
-from edgeopt.passes._graph import demand_nodes, save_sorted
+from edgeopt.passes._graph import demand_nodes, demand_weight_share, save_sorted
 from edgeopt.passes._prepare import prepare
 from edgeopt.passes._ranges import spreads
 from edgeopt.passes.calibrators import Method, Spread, cut
@@ -63,6 +63,8 @@ class Options:
         percentile: Share kept by the ``percentile`` calibrator, in per cent.
         samples: Largest number of calibration samples.
         operators: What is quantised.
+        min_share: Least share of the weights that must be in layers that this compresses, 0 to 1. Low, as convolutions
+            compute much with few weights: it only keeps out networks that would stay the same (LSTM, GRU).
     """
 
     calibrator: Method = "minmax"
@@ -73,12 +75,15 @@ class Options:
     percentile: float = 99.99
     samples: int = 128
     operators: tuple[str, ...] = OPERATORS
+    min_share: float = 0.02
 
     def __post_init__(self) -> None:
         if not 50 < self.percentile <= 100:
             raise ValueError(f"percentile is {self.percentile}, must be above 50 and at most 100")
         if self.samples < 1:
             raise ValueError(f"samples is {self.samples}, must be at least 1")
+        if not 0 <= self.min_share <= 1:
+            raise ValueError(f"min_share is {self.min_share}, must be between 0 and 1")
         if self.activations == "int8" and self.weights == "uint8":
             raise ValueError("int8 activations with uint8 weights exist in no runtime")
 
@@ -101,12 +106,14 @@ class QuantiseStatic:
         """Write the quantised network.
 
         Raises:
-            PassError: No calibration samples, activations that are not finite, or an unknown node in `keep_float`.
+            PassError: No calibration samples, activations that are not finite, hardly any weights that it could
+                compress, or an unknown node in `keep_float`.
         """
         import onnx
 
         prepared = prepare(source, context)
         model = onnx.load(prepared)
+        demand_weight_share(model, LAYERS, self.options.min_share)
         demand_nodes(model, context.keep_float)
         save_sorted(self._quantise(model, self._ranges(prepared, context), context), destination)
         return PassReport(kept_float=context.keep_float)
