@@ -9,7 +9,6 @@ from typing import Any
 
 from edgeopt.errors import PassError
 
-
 LOOKUPS = frozenset({"Gather", "GatherElements", "GatherND"})
 """What reads rows of a table and computes nothing: an embedding's size says nothing on where time goes."""
 
