@@ -12,7 +12,7 @@ import subprocess
 import sys
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from edgeopt_runner import faults, links, protocol, storage, wheel_file
+from edgeopt_runner import faults, links, processes, protocol, storage, wheel_file
 from edgeopt_runner.engines.onnxruntime import SILENCE
 from edgeopt_runner.refusals import Refusal, refusal_of
 
@@ -181,9 +181,9 @@ def _imported(folder: str, modules: Sequence[str]) -> List[Dict[str, str]]:
 def _import_failure(module: str, code: int, output: str) -> Refusal:
     if code > 0:
         return Refusal(protocol.RUNTIME_MISSING, "%s cannot be imported here: %s" % (module, output))
-    name = signal.Signals(-code).name
     status = protocol.ILLEGAL_INSTRUCTION if -code == signal.SIGILL else protocol.CRASH
-    return Refusal(status, "importing %s ends with %s" % (module, name), "Its wheel is not made for this processor.")
+    message = "importing %s ends with %s" % (module, processes.signal_name(-code))
+    return Refusal(status, message, "Its wheel is not made for this processor.")
 
 
 def _run(command: Sequence[str]) -> Tuple[int, str]:

@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
-from edgeopt_runner import ends, processes
+from edgeopt_runner import ends, memory, processes
 from edgeopt_runner.protocol import CANCELLED, ERROR, MEMORY_GUARD, TIMEOUT
 from edgeopt_runner.pumps import EventPump, LogPump
 
@@ -38,29 +38,8 @@ def limits_of(job: Dict[str, Any]) -> Limits:
     return Limits(limits.get("memory_bytes"), deadlines)
 
 
-def _memory_facts() -> Tuple[Optional[int], int]:
-    """MemAvailable (``None`` where the kernel does not say) and MemTotal in bytes."""
-    facts = {}
-    try:
-        with open("/proc/meminfo") as stream:
-            for line in stream:
-                name, _, rest = line.partition(":")
-                facts[name] = int(rest.split()[0]) * 1024
-    except (OSError, ValueError, IndexError):
-        return None, 0
-    return facts.get("MemAvailable"), facts.get("MemTotal", 0)
-
-
-def _resident_bytes(pid: int) -> int:
-    try:
-        with open("/proc/%d/statm" % pid) as stream:
-            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
-        return 0
-
-
 class GuardedWorker:
-    """One worker process.
+    """One worker process, for use in a ``with``: whatever happens in the block, none of its group is left behind.
 
     Args:
         command: Builds the command from the descriptor that the worker reports on.
@@ -80,9 +59,10 @@ class GuardedWorker:
         self._on_phase = on_phase
         self._wake = threading.Event()
         self._kills_before = ends.oom_kills()
-        self._available_at_start, total = _memory_facts()
+        self._available_at_start = memory.available_bytes()
         self._lowest = self._available_at_start
-        self._floor = max(FLOOR_BYTES, int(total * FLOOR_SHARE))
+        self._floor = max(FLOOR_BYTES, int(memory.total_bytes() * FLOOR_SHARE))
+        self._over = False
         read_end, write_end = os.pipe()
         self._started = time.monotonic()
         try:
@@ -108,8 +88,24 @@ class GuardedWorker:
         self._log.start()
         self.identity = processes.identity(self._process.pid)
 
+    def __enter__(self) -> "GuardedWorker":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._kill()
+
     def wait(self, cancelled: threading.Event) -> Outcome:
-        """Watch until the worker has ended or has to be; leaves none of its process group behind."""
+        """Watch until the worker has ended or has to be, and end it."""
+        verdict = self._watch(cancelled)
+        if verdict is None:
+            self._let_exit()
+        self._kill()
+        if verdict is None or self._events.result is not None:
+            verdict = self._judge()
+        return self._outcome(verdict)
+
+    def _watch(self, cancelled: threading.Event) -> Optional[Tuple[str, str]]:
+        """Watch until the worker has ended (``None``), or has to be."""
         verdict: Optional[Tuple[str, str]] = None
         phase = ""
         while self._process.poll() is None and not self._events.ended and verdict is None:
@@ -119,12 +115,7 @@ class GuardedWorker:
                 phase = self._events.phase
                 self._on_phase(phase, self._events.phase_since)
             verdict = (CANCELLED, "cancelled by the host") if cancelled.is_set() else self._breach()
-        if verdict is None:
-            self._let_exit()
-        self._kill()
-        if verdict is None or self._events.result is not None:
-            verdict = self._judge()
-        return self._outcome(verdict)
+        return verdict
 
     def _breach(self) -> Optional[Tuple[str, str]]:
         """The limit that the worker has passed, if any."""
@@ -138,14 +129,14 @@ class GuardedWorker:
         return self._memory_breach()
 
     def _memory_breach(self) -> Optional[Tuple[str, str]]:
-        available, _ = _memory_facts()
+        available = memory.available_bytes()
         if available is not None:
             self._lowest = available if self._lowest is None else min(self._lowest, available)
             if available < self._floor:
                 text = "the board had %d MiB of memory left, and %d MiB are kept free for the rest of it"
                 return MEMORY_GUARD, text % (available >> 20, self._floor >> 20)
         limit = self._limits.memory_bytes
-        used = _resident_bytes(self._process.pid) if limit is not None else 0
+        used = memory.resident_bytes(self._process.pid) if limit is not None else 0
         if limit is not None and used > limit:
             return MEMORY_GUARD, "the worker used %d MiB of memory, and %d MiB are allowed" % (used >> 20, limit >> 20)
         return None
@@ -158,7 +149,10 @@ class GuardedWorker:
             pass
 
     def _kill(self) -> None:
-        """End the whole group, then drain the pipes; a grandchild that left the group cannot hold us up."""
+        """End the whole group once, then drain the pipes; a grandchild that left the group cannot hold us up."""
+        if self._over:
+            return  # the group's number may be somebody else's by now
+        self._over = True
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):

@@ -6,7 +6,7 @@ is the largest so far.
 
 import os
 import select
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 from edgeopt_runner.board import THIS, Board
 
@@ -39,23 +39,35 @@ def available_bytes(board: Board = THIS) -> Optional[int]:
     return fields["MemFree"] + fields.get("Cached", 0) if "MemFree" in fields else None
 
 
+def total_bytes(board: Board = THIS) -> int:
+    """MemTotal: installed memory, less what the kernel keeps for itself; 0 where the board does not say."""
+    return parse_kib_fields(board.read("/proc/meminfo")).get("MemTotal", 0)
+
+
 def installed_bytes(board: Board = THIS) -> int:
     """Installed memory, or the limit that a container sets; 0 where the board does not say."""
-    total = parse_kib_fields(board.read("/proc/meminfo")).get("MemTotal", 0)
-    limit = container_limit_bytes(board)
+    total, limit = total_bytes(board), container_limit_bytes(board)
     return min(total, limit) if limit is not None and total else total
 
 
 def container_limit_bytes(board: Board = THIS) -> Optional[int]:
     """The smallest memory limit of our control group and its parents, version 1 or 2."""
     limits: List[int] = []
-    for line in (board.read("/proc/self/cgroup") or "").splitlines():
-        number, controllers, path = (line.split(":", 2) + ["", ""])[:3]
-        if number == "0" and not controllers:
-            limits += _limits_up(board, "/sys/fs/cgroup", path, "memory.max")
-        elif "memory" in controllers.split(","):
-            limits += _limits_up(board, "/sys/fs/cgroup/memory", path, "memory.limit_in_bytes")
+    for version, mount, path in control_groups(board):
+        limits += _limits_up(board, mount, path, "memory.max" if version == 2 else "memory.limit_in_bytes")
     return min(limits) if limits else None
+
+
+def control_groups(board: Board = THIS) -> List[Tuple[int, str, str]]:
+    """Our control groups that count memory: version (1 or 2), where their tree is mounted, and the path in it."""
+    found = []
+    for line in (board.read("/proc/self/cgroup") or "").splitlines():
+        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        if not controllers:
+            found.append((2, "/sys/fs/cgroup", path))
+        elif "memory" in controllers.split(","):
+            found.append((1, "/sys/fs/cgroup/memory", path))
+    return found
 
 
 def _limits_up(board: Board, mount: str, path: str, name: str) -> List[int]:
@@ -81,6 +93,12 @@ def reset_peak() -> bool:
 def peak_bytes() -> Optional[int]:
     """VmHWM of this process."""
     return parse_kib_fields(THIS.read("/proc/self/status")).get("VmHWM")
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process has in memory now; 0 when it is gone."""
+    fields = (THIS.read("/proc/%d/statm" % pid) or "").split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") if len(fields) > 1 else 0
 
 
 def swapped_bytes() -> Optional[int]:

@@ -51,6 +51,22 @@ def kill_group(who: Dict[str, Any], signum: int = signal.SIGKILL) -> None:
             pass
 
 
+def kill(pid: int) -> None:
+    """End a process; nothing happens where it is gone or somebody else's."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def signal_name(number: int) -> str:
+    """For example ``SIGSEGV``; the number for signals that the platform has no name for."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "signal %d" % number
+
+
 def program(interpreter: str) -> List[str]:
     """The command that starts this runner again under `interpreter`: the bundle, or the source tree it runs from."""
     home = os.path.dirname(os.path.dirname(os.path.abspath(edgeopt_runner.__file__)))

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from typing import Any, Callable, Dict, Optional
+from typing import Any, BinaryIO, Callable, Dict, Optional
 
 from edgeopt_runner.protocol import frames
 from edgeopt_runner.results import one_line
@@ -60,6 +60,14 @@ class EventPump(threading.Thread):
             self.result = event["result"]
 
 
+def _write(log: BinaryIO, data: bytes) -> None:
+    """Write what the disk still takes: a worker must not block because its log cannot grow."""
+    try:
+        log.write(data)
+    except OSError:
+        pass
+
+
 class LogPump(threading.Thread):
     """Keeps the beginning and the end of what a worker prints, and drops the middle.
 
@@ -78,17 +86,16 @@ class LogPump(threading.Thread):
 
     def run(self) -> None:
         """Drain until the worker and all its children have closed their ends."""
-        with open(self._path, "ab") as log:
-            room = max(0, LOG_HEAD_BYTES - log.tell())
+        with open(self._path, "ab", buffering=0) as log:
+            room = max(0, LOG_HEAD_BYTES - os.fstat(log.fileno()).st_size)
             for block in iter(lambda: os.read(self._descriptor, _READ_BYTES), b""):
                 self._last = (self._last + block)[-_LAST_LINE_BYTES:]
-                log.write(block[:room])
-                log.flush()
+                _write(log, block[:room])
                 self._keep(block[room:])
                 room = max(0, room - len(block))
             if self._dropped:
-                log.write(b"\n[... %d bytes left out ...]\n" % self._dropped)
-            log.write(self._tail)
+                _write(log, b"\n[... %d bytes left out ...]\n" % self._dropped)
+            _write(log, bytes(self._tail))
         os.close(self._descriptor)
 
     def _keep(self, block: bytes) -> None:

@@ -21,6 +21,7 @@ from edgeopt_runner.results import result_document
 
 QUEUE_SECONDS = 24 * 3600.0
 _POLL_SECONDS = 0.25
+_TAKE_UP_SECONDS = 0.05
 _ENV_KINDS = ("measure", "check")
 
 Check = Callable[[Dict[str, Any]], Dict[str, Any]]
@@ -35,11 +36,23 @@ def supervise(root: str, job_id: str) -> int:
         return 0
     os.close(ready_read)
     os.setsid()
-    lock = FileLock(os.path.join(storage.job_folder(root, job_id), "supervisor.lock"))
-    if lock.acquire():
+    if _take_up(storage.job_folder(root, job_id)):
         Supervisor(root, job_id).run(lambda: os.close(ready_write))
     sys.stderr.flush()
     os._exit(0)
+
+
+def _take_up(folder: str) -> bool:
+    """Take the job for as long as this process lives; False when another supervisor has written that it does it.
+
+    Two hosts may submit one job at once: the later one must not say that nobody took it up.
+    """
+    lock = FileLock(os.path.join(folder, "supervisor.lock"))
+    while not lock.acquire():
+        if os.path.exists(os.path.join(folder, "state.json")):
+            return False
+        time.sleep(_TAKE_UP_SECONDS)
+    return True
 
 
 class Supervisor:
@@ -177,10 +190,10 @@ class Supervisor:
             return processes.program(interpreter) + ["work"] + order + channel
 
         log_path = os.path.join(self._folder, "log")
-        worker = GuardedWorker(command, log_path, limits_of(job), self._on_phase)
-        self._note(worker=worker.identity)
-        faults.point("supervisor.after_spawn", match=self._job_id)
-        return worker.wait(self._cancelled)
+        with GuardedWorker(command, log_path, limits_of(job), self._on_phase) as worker:
+            self._note(worker=worker.identity)
+            faults.point("supervisor.after_spawn", match=self._job_id)
+            return worker.wait(self._cancelled)
 
     def _on_phase(self, phase: str, since: float) -> None:
         self._note(phase=phase, phase_since=since)

@@ -3,11 +3,13 @@
 import json
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from edgeopt_runner.locks import FileLock
 from support.runner import OWNER, Runner, job
 
 
@@ -169,6 +171,19 @@ def test_a_supervisor_killed_at_any_point_is_lost_and_frees_the_board(tmp_path: 
         runner.result_of("submit", job=first)
         runner.wait_for(first["job_id"], "lost")
         assert runner.finish(second)["status"] == "ok"
+
+
+def test_a_job_that_two_hosts_submit_at_once_is_taken_up_by_one_and_refused_to_none(runner: Runner) -> None:
+    document = job()
+    folder = runner.root / "jobs" / document["job_id"]
+    folder.mkdir(parents=True)
+    other = FileLock(str(folder / "supervisor.lock"))  # the other host's supervisor, which has yet to write its state
+    assert other.acquire()
+    end = threading.Timer(1.0, other.release)
+    end.start()
+    assert runner.result_of("submit", job=document)["state"] in ("queued", "running", "done")
+    end.join()
+    runner.wait_for(document["job_id"], "done")
 
 
 def test_logs_are_the_tail_without_control_characters(runner: Runner) -> None:

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -10,7 +12,10 @@ import pytest
 
 from edgeopt import documents
 from edgeopt.core.measurement import Measurement
-from edgeopt_runner import ends
+from edgeopt_runner import ends, processes
+from edgeopt_runner.board import Board
+from edgeopt_runner.guard import GuardedWorker, Limits
+from edgeopt_runner.pumps import LogPump
 from support.runner import Runner, job
 
 SHA = "a" * 64
@@ -166,3 +171,58 @@ def test_results_are_one_line_of_printable_text(tmp_path: Path) -> None:
     assert document["detail"].startswith("a [2J b cxx")
     assert len(document["detail"]) <= 500
     assert document["detail"].isprintable()
+
+
+ANNOUNCE = (
+    "import os, sys, time; sys.path.insert(0, sys.argv[1]); from edgeopt_runner.protocol import frames;"
+    "frames.write(os.fdopen(int(sys.argv[2]), 'wb'), {'event': 'phase', 'phase': 'load'}); time.sleep(60)"
+)
+
+
+def test_no_worker_is_left_behind_when_its_phase_cannot_be_noted(tmp_path: Path) -> None:
+    def disk_is_full(phase: str, since: float) -> None:
+        raise OSError(28, "No space left on device")
+
+    source = str(Path(ends.__file__).parents[1])
+    command = [sys.executable, "-c", ANNOUNCE, source]
+    log = str(tmp_path / "log")
+    worker = GuardedWorker(lambda events: [*command, str(events)], log, Limits(None, {}), disk_is_full)
+    assert processes.alive(worker.identity)
+    with pytest.raises(OSError, match="No space"), worker:
+        worker.wait(threading.Event())
+    assert not processes.alive(worker.identity)
+
+
+def test_a_log_on_a_full_disk_does_not_stop_the_worker() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    read_end, write_end = os.pipe()
+    pump = LogPump(read_end, "/dev/full")
+    pump.start()
+    with os.fdopen(write_end, "wb") as stream:
+        for _ in range(200):
+            assert pump.is_alive() or stream.closed
+            stream.write(b"noise " * 1000 + b"\nlast words\n")
+            stream.flush()
+    pump.join(timeout=20)
+    assert not pump.is_alive()
+    assert pump.last_line == "last words"
+
+
+@pytest.mark.parametrize(
+    ("group", "counter"),
+    [("0::/a/b", "/sys/fs/cgroup/a/b/memory.events"), ("7:memory:/", "/sys/fs/cgroup/memory/memory.oom_control")],
+)
+def test_kills_of_our_own_control_group_are_counted(tmp_path: Path, group: str, counter: str) -> None:
+    files = {"/proc/self/cgroup": f"3:cpu:/x\n{group}\n", counter: "oom 9\noom_kill_disable 0\noom_kill 2\n"}
+    for name, text in files.items():
+        path = tmp_path / name.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert ends.oom_kills(Board(str(tmp_path))) == 2
+    (tmp_path / "proc" / "vmstat").write_text("pgfault 100\noom_kill 1\n")
+    assert ends.oom_kills(Board(str(tmp_path))) == 3
+
+
+def test_a_kernel_that_does_not_count_kills_says_so(tmp_path: Path) -> None:
+    assert ends.oom_kills(Board(str(tmp_path))) is None
