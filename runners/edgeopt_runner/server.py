@@ -139,20 +139,25 @@ def serve(root: str, requests: BinaryIO, answers: BinaryIO) -> int:
     """
     reader = frames.reader_of(requests)
     while True:
-        request: Dict[str, Any] = {}
         try:
-            received = reader.next()
-            if received is None:
+            request = reader.next()
+            if request is None:
                 return 0
-            request = received
-            answer = _answer(root, request)
-            frames.encode(answer)
+            answer = _framed(root, request)
         except frames.FrameError as error:
-            answer = failure(Refusal(BAD_REQUEST, str(error), "Send the request again."))
-        except Exception as error:  # the rim: a bad request must not end the conversation
-            answer = failure(refusal_of(error))
-        answer["id"] = request.get("id") if isinstance(request.get("id"), (int, str)) else None
+            answer = frames.encode(dict(failure(Refusal(BAD_REQUEST, str(error), "Send the request again.")), id=None))
         try:
-            frames.write(answers, answer)
+            answers.write(answer)
+            answers.flush()
         except BrokenPipeError:
             return 0
+
+
+def _framed(root: str, request: Dict[str, Any]) -> bytes:
+    """The answer to a request as a frame, whatever happens."""
+    asked = request.get("id")
+    name = {"id": asked if isinstance(asked, (int, str)) else None}
+    try:
+        return frames.encode(dict(_answer(root, request), **name))
+    except Exception as error:  # the rim: a bad request must not end the conversation
+        return frames.encode(dict(failure(refusal_of(error)), **name))

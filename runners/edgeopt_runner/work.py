@@ -47,7 +47,7 @@ def work(root: str, job_id: str, document: str, events_descriptor: int, parent: 
         try:
             frames.write(events, {"event": "result", "result": result})
         except ValueError as error:
-            result = {"status": ERROR, "detail": "the result is not JSON: %s" % error}
+            result = {"status": ERROR, "detail": "the result cannot be sent: %s" % error}
             frames.write(events, {"event": "result", "result": result})
     return 0
 

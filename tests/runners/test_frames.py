@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeopt_runner.protocol import frames
+from edgeopt_runner.protocol import FRAME_LIMIT_BYTES, frames
 
 
 def reader(data: bytes, chunk: int = 65536, limit: int = 1000) -> frames.FrameReader:
@@ -67,3 +67,8 @@ def test_raw_bytes_behind_a_frame_are_handed_over_whole() -> None:
     while block := taken.rest(4):
         got += block
     assert got == b"0123456789"
+
+
+def test_a_document_that_no_reader_would_take_is_not_sent() -> None:
+    with pytest.raises(frames.FrameError, match="more than the"):
+        frames.encode({"text": "x" * FRAME_LIMIT_BYTES})

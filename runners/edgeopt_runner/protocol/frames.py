@@ -21,8 +21,15 @@ class FrameError(ValueError):
 
 
 def encode(document: Any) -> bytes:
-    """The frame of a JSON document. Raises ValueError for NaN, which JSON does not have."""
+    """The frame of a JSON document.
+
+    Raises:
+        FrameError: It is longer than any reader takes.
+        ValueError: It has a NaN or an infinity, which JSON does not have.
+    """
     body = json.dumps(document, allow_nan=False, separators=(",", ":")).encode("utf-8")
+    if len(body) > FRAME_LIMIT_BYTES:
+        raise FrameError("%d bytes are more than the %d that a frame holds" % (len(body), FRAME_LIMIT_BYTES))
     return MARK + b"%d %08x\n" % (len(body), zlib.crc32(body) & 0xFFFFFFFF) + body + b"\n"
 
 
