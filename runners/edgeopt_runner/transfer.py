@@ -9,9 +9,9 @@ import os
 import select
 import stat
 import time
-from typing import Any, BinaryIO, Dict, List
+from typing import Any, BinaryIO, Dict, List, Tuple
 
-from edgeopt_runner import faults, storage
+from edgeopt_runner import faults, processes, storage
 from edgeopt_runner.locks import FileLock
 from edgeopt_runner.protocol import BUSY, DIGEST_MISMATCH, DISK_FULL, MISSING_OBJECT, TRUNCATED, frames
 from edgeopt_runner.refusals import Refusal
@@ -54,7 +54,7 @@ def receive(root: str, digest: str, size: int, source: int, answers: BinaryIO) -
     # before any file is made: on a disk that is full to the last page that fails without telling how much is missing
     _check_space(os.path.dirname(final), 0 if os.path.isfile(final) else _rest_bytes(part, size))
     lock = FileLock(final + ".lock")
-    if not _wait_for_turn(lock, final):
+    if not _wait_for_turn(lock, final, size):
         frames.write(answers, {"have": True, "offset": size})
         frames.write(answers, {"ok": True})
         return
@@ -65,31 +65,40 @@ def receive(root: str, digest: str, size: int, source: int, answers: BinaryIO) -
     frames.write(answers, {"ok": True})
 
 
-def _wait_for_turn(lock: FileLock, final: str) -> bool:
+def _wait_for_turn(lock: FileLock, final: str, size: int) -> bool:
     """Take the receiver's lock; False as soon as the object is there.
 
     While another receiver makes progress we wait, since its bytes are ours too. One that stalls sits on a link that
-    died unnoticed: it is ended.
+    died unnoticed: it is ended, unless it has all bytes and makes a slow disk keep them.
     """
-    part, seen, started = final + ".part", -1, time.monotonic()
-    moved = started
+    started = moved = time.monotonic()
+    seen = None
     while not os.path.isfile(final):
         if lock.acquire():
             if not os.path.isfile(final):
                 return True
             lock.release(remove=True)
             return False
-        size, now = os.path.getsize(part) if os.path.exists(part) else 0, time.monotonic()
-        if size != seen:
-            seen, moved = size, now
+        progress, now = _progress(final + ".part"), time.monotonic()
+        if progress != seen or progress[0] == size:
+            seen, moved = progress, now
         holder = lock.holder()
         if now - moved > STALLED_SECONDS and holder is not None:
-            os.kill(holder, 9)
+            processes.kill(holder)
             moved = now
         if now - started > PATIENCE_SECONDS:
             raise Refusal(BUSY, "process %s is receiving %s" % (holder, os.path.basename(final)), "Try again later.")
         time.sleep(0.1)
     return False
+
+
+def _progress(part: str) -> Tuple[int, int]:
+    """Size of what has arrived, and when a receiver last worked on it."""
+    try:
+        facts = os.stat(part)
+    except FileNotFoundError:
+        return 0, 0
+    return facts.st_size, facts.st_mtime_ns
 
 
 def _receive_locked(part: str, final: str, size: int, source: int, answers: BinaryIO) -> None:
@@ -122,6 +131,7 @@ def _take_up(descriptor: int, size: int, digest: Any) -> int:
     for block in iter(lambda: os.read(descriptor, BLOCK_BYTES), b""):
         digest.update(block)
         offset += len(block)
+        os.utime(descriptor)  # tells who waits that we are at work
     return offset
 
 

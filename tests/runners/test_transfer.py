@@ -85,6 +85,16 @@ def test_a_receiver_on_a_dead_link_is_taken_over(runner: Runner) -> None:
     finish(stalled)
 
 
+def test_a_receiver_whose_disk_is_slow_to_keep_the_last_bytes_is_left_alone(tmp_path: Path) -> None:
+    with Runner(tmp_path / "root", fault="transfer.before_rename:sleep=5") as runner:
+        runner.result_of("hello", protocols=[1])
+        first = start_half(runner, len(DATA))
+        answers = runner.receive(DIGEST, len(DATA), DATA)
+        assert b'"ok":true' in finish(first)
+        assert first.returncode == 0, "the second receiver killed the first, which had all bytes"
+    assert answers == [{"have": True, "offset": len(DATA)}, {"ok": True}]
+
+
 def test_a_second_host_that_pushes_the_same_gets_the_first_ones_bytes(runner: Runner) -> None:
     first = start_half(runner, 1 << 20)
     second = runner.start("receive", "--sha256", DIGEST, "--size", str(len(DATA)))
