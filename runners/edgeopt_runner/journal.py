@@ -1,7 +1,8 @@
 """The write-ahead journal of an application's releases: one JSON line per transition, synced before the deed.
 
-Every line bears its own checksum. What follows the first line that does not fit is the torn end of an interrupted
-write, and is cut off by the next append.
+Every line bears its own checksum. What follows the last line that fits is the torn end of an interrupted write, and
+is cut off by the next append. A damaged line before it is passed over: to believe the journal ended there would undo
+what was committed long ago.
 """
 
 import json
@@ -35,16 +36,16 @@ class Journal:
         self.path = path
 
     def _read(self) -> Tuple[Dict[str, Any], int]:
-        """The last valid record and the length of the valid part in bytes."""
+        """The last valid record and the length in bytes of the file up to its end."""
         last: Dict[str, Any] = {}
-        length = 0
+        length = position = 0
         try:
             with open(self.path, "rb") as stream:
                 for line in stream:
+                    position += len(line)
                     record = _decode(line)
-                    if record is None:
-                        break
-                    last, length = record, length + len(line)
+                    if record is not None:
+                        last, length = record, position
         except FileNotFoundError:
             pass
         return last, length

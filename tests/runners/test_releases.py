@@ -302,6 +302,18 @@ def test_a_full_disk_at_any_step_leaves_what_was_active(
     assert activate(tmp_path, b"model two")["deployment"]["previous"] == 1
 
 
+def test_a_damaged_line_in_the_middle_of_the_journal_does_not_undo_what_came_after(tmp_path: Path) -> None:
+    for content in (b"model one", b"model two", b"model three"):
+        activate(tmp_path, content)
+    journal = tmp_path / "apps" / "digits" / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[2] = lines[2].replace(b"switched", b"swjtched")
+    journal.write_bytes(b"".join(lines))
+    releases.recover(str(tmp_path), "digits")
+    assert os.readlink(current(tmp_path)) == "releases/3"
+    assert releases.apps(str(tmp_path))[0]["healthy"]
+
+
 def test_torn_end_of_the_journal_is_ignored_and_cut_off(tmp_path: Path) -> None:
     journal = Journal(str(tmp_path / "journal.jsonl"))
     journal.append({"step": "committed"})
