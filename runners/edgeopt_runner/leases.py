@@ -16,6 +16,15 @@ from edgeopt_runner.locks import board_lock_path, open_shared
 MAX_SECONDS = 3600.0
 _LIMIT_BYTES = 4096
 _TEXT_LIMIT = 200
+_FIELDS: Dict[str, Any] = {
+    "owner": str,
+    "host": str,
+    "reason": str,
+    "since": (int, float),
+    "expires": (int, float),
+    "until_monotonic": (int, float),
+    "boot_id": str,
+}
 
 
 def lease_path(root: str) -> str:
@@ -38,13 +47,15 @@ class _LeaseFile:
         os.close(self._descriptor)
 
     def read(self) -> Optional[Dict[str, Any]]:
-        """The live lease, if there is one."""
+        """The live lease, if there is one; what is none counts as none, for all accounts may write here."""
         try:
             lease = json.loads(os.pread(self._descriptor, _LIMIT_BYTES, 0).decode("utf-8"))
-            live = lease["boot_id"] == processes.boot_id() and lease["until_monotonic"] > time.monotonic()
-        except (ValueError, KeyError, TypeError):
+            whole = all(isinstance(lease[name], kind) for name, kind in _FIELDS.items())
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
-        return lease if live else None
+        live = whole and lease["boot_id"] == processes.boot_id()
+        left_seconds = lease["until_monotonic"] - time.monotonic() if live else 0.0
+        return lease if 0 < left_seconds <= MAX_SECONDS else None
 
     def write(self, lease: Dict[str, Any]) -> None:
         """Make `lease` the lease; an empty dictionary for none."""

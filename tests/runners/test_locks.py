@@ -64,6 +64,29 @@ def test_a_spoiled_lease_file_is_no_lease(tmp_path: Path, text: str) -> None:
     assert leases.take(str(tmp_path), ANNA, 60)[0]
 
 
+def lease_with(root: Path, **changes: object) -> None:
+    leases.take(str(root), ANNA, 60)
+    path = Path(leases.lease_path(str(root)))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"until_monotonic": 1e300}, {"until_monotonic": "later"}, {"until_monotonic": float("nan")}]
+    + [{name: None} for name in ("owner", "host", "reason", "since", "expires")],
+    ids=str,
+)
+def test_a_lease_that_another_account_forged_blocks_nobody_and_breaks_nothing(tmp_path: Path, change: dict) -> None:
+    lease_with(tmp_path, **change)
+    assert leases.current(str(tmp_path)) is None
+    assert leases.take(str(tmp_path), BERT, 60)[0]
+
+
+def test_a_lease_file_nested_too_deep_is_no_lease(tmp_path: Path) -> None:
+    Path(leases.lease_path(str(tmp_path))).write_text("[" * 4000)
+    assert leases.current(str(tmp_path)) is None
+
+
 def test_a_lease_cannot_be_had_for_ever(tmp_path: Path) -> None:
     _, lease, _ = leases.take(str(tmp_path), ANNA, 1e9)
     assert lease["expires"] - lease["since"] <= leases.MAX_SECONDS + 1
