@@ -39,21 +39,19 @@ def find(root: str) -> List[Dict[str, Any]]:
     """The fields of `edgeopt.core.device.RuntimeFacts`, one for each runtime, of the first interpreter that has it."""
     root = os.path.expanduser(root)
     cache = storage.read_json(os.path.join(root, CACHE))
-    known: Dict[str, Any] = {}
+    asked: Dict[str, Any] = {}
     found: Dict[str, Dict[str, Any]] = {}
     for interpreter in interpreters(root):
         for name in engines.names():
             key = "%s %s" % (name, _identity(interpreter))
-            entry = cache.get(key)
+            entry = asked.get(key) or cache.get(key)
             if not _fresh(entry):
                 entry = ask(interpreter, name)
-            if entry is None:
-                continue
-            known[key] = entry
-            if entry["found"] is not None and name not in found:
+                asked[key] = entry
+            if entry and entry["found"] is not None and name not in found:
                 found[name] = dict(entry["found"], name=name, interpreter=interpreter)
-    if known != cache:
-        _write_cache(root, known)
+    if any(asked.values()):
+        _write_cache(root, cache, asked)
     return [found[name] for name in sorted(found)]
 
 
@@ -90,9 +88,13 @@ def _fresh(entry: Any) -> bool:
         return False
 
 
-def _write_cache(root: str, cache: Dict[str, Any]) -> None:
-    """Replace the cache; a board that cannot be written to asks again next time."""
+def _write_cache(root: str, cache: Dict[str, Any], asked: Dict[str, Any]) -> None:
+    """Replace the cache; a board that cannot be written to asks again next time.
+
+    Entries of interpreters that were not looked at stay: the worker's own is another than the server's.
+    """
+    kept = {key: entry for key, entry in dict(cache, **asked).items() if _fresh(entry)}
     try:
-        storage.write_json(os.path.join(root, CACHE), cache, durable=False)
+        storage.write_json(os.path.join(root, CACHE), kept, durable=False)
     except (OSError, Refusal):
         pass

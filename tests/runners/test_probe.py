@@ -200,5 +200,17 @@ def test_an_interpreter_is_asked_again_only_when_its_packages_changed(tmp_path):
     assert count.read_text().split() == [".", "."]
 
 
+def test_the_workers_look_does_not_forget_what_the_server_found(tmp_path, monkeypatch):
+    count = tmp_path / "asked"
+    server = tmp_path / "server"
+    server.write_text(f'#!/bin/sh\necho . >> {count}\nexec {sys.executable} "$@"\n')
+    server.chmod(0o755)
+    worker = interpreter(tmp_path, f'exec {sys.executable} "$@"')
+    for own in (server, worker, server):
+        monkeypatch.setattr(sys, "executable", str(own))
+        assert len(runtimes.find(str(tmp_path))) == 1
+    assert count.read_text().split() == ["."]
+
+
 def test_a_board_that_cannot_be_written_to_is_probed_all_the_same():
     assert [found["name"] for found in runtimes.find("/proc/nowhere")] == ["onnxruntime"]
