@@ -6,11 +6,13 @@ Members (every array has N items, one per sample, along axis 0):
 * ``labels``: [N] or [N, batch] integers, optional;
 * ``reference:<name>``: [N, *output shape], the source model's outputs, optional.
 
-`numpy.load` reads such a file too, but whole members at once; a board with 512 MiB cannot afford that.
+`numpy.load` reads such a file too, but whole members at once; a board with 512 MiB cannot afford that. A file may come
+from a device: what it says about sizes is held against the length of the file before anything is read.
 """
 
 import ast
 import io
+import os
 import struct
 import zipfile
 from typing import Any, Dict, Iterator, List, Optional, Tuple
@@ -19,14 +21,18 @@ INPUT = "input:"
 REFERENCE = "reference:"
 LABELS = "labels"
 _MAGIC = b"\x93NUMPY"
+_HEADER_LIMIT_BYTES = 4096
+_KINDS = "biufc"
+_UNREADABLE = (zipfile.BadZipFile, OSError, EOFError, struct.error, SyntaxError, ValueError, KeyError, TypeError)
+_TOO_MUCH = (MemoryError, RuntimeError)  # also encrypted members, methods that nobody knows, too deep a header
 
 
 class SampleFileError(ValueError):
     """The file is not a sample file, or its members do not fit together."""
 
 
-def _read_header(stream: Any) -> Tuple[Tuple[int, ...], Any]:
-    """Shape and dtype of a `.npy` stream (format: NumPy enhancement proposal 1), which is left at the first element."""
+def _read_header(stream: Any) -> Tuple[Tuple[int, ...], Any, int]:
+    """Shape, dtype and header's length of a `.npy` stream (NumPy enhancement proposal 1), left at the first element."""
     import numpy as np
 
     start = stream.read(8)
@@ -34,11 +40,21 @@ def _read_header(stream: Any) -> Tuple[Tuple[int, ...], Any]:
         raise SampleFileError("member is not a .npy array")
     size_format, size_length = ("<H", 2) if start[6] == 1 else ("<I", 4)
     (length,) = struct.unpack(size_format, stream.read(size_length))
+    if length > _HEADER_LIMIT_BYTES:
+        raise SampleFileError("member has a header of %d bytes" % length)
     header = ast.literal_eval(stream.read(length).decode("latin1"))
-    dtype = np.dtype(header["descr"])
-    if dtype.hasobject or header["fortran_order"]:
-        raise SampleFileError("member holds Python objects or is in Fortran order")
-    return tuple(header["shape"]), dtype
+    dtype, shape = np.dtype(header["descr"]), tuple(int(size) for size in header["shape"])
+    if dtype.kind not in _KINDS or header["fortran_order"] or min(shape, default=0) < 0:
+        raise SampleFileError("member holds something else than numbers in C order")
+    return shape, dtype, 8 + size_length + length
+
+
+def _size_bytes(shape: Tuple[int, ...], dtype: Any) -> int:
+    """Length of an array; in Python's integers, which do not overflow."""
+    size = int(dtype.itemsize)
+    for dimension in shape:
+        size *= dimension
+    return size
 
 
 class SampleFile:
@@ -57,16 +73,27 @@ class SampleFile:
         self.dtypes = {}  # type: Dict[str, Any]
         try:
             with zipfile.ZipFile(path) as archive:
+                if sum(info.file_size for info in archive.infolist()) > os.path.getsize(path):
+                    raise SampleFileError("members are longer than the file")
                 for info in archive.infolist():
-                    with archive.open(info) as stream:
-                        name = info.filename[:-4] if info.filename.endswith(".npy") else info.filename
-                        self.shapes[name], self.dtypes[name] = _read_header(stream)
-        except (zipfile.BadZipFile, OSError, struct.error, SyntaxError) as error:
+                    self._note(archive, info)
+        except _UNREADABLE + _TOO_MUCH as error:
             raise SampleFileError("%s: %s" % (path, error))
         lengths = {shape[0] if shape else -1 for shape in self.shapes.values()}
         if len(lengths) != 1:
             raise SampleFileError("%s: arrays of different lengths: %s" % (path, sorted(lengths)))
         self.count = lengths.pop()
+
+    def _note(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
+        """Remember shape and dtype of a member that is as long as they say."""
+        name, suffix = info.filename[:-4], info.filename[-4:]
+        if suffix != ".npy" or info.compress_type != zipfile.ZIP_STORED:
+            raise SampleFileError("member %.80r is no uncompressed .npy" % info.filename)
+        with archive.open(info) as stream:
+            shape, dtype, header_bytes = _read_header(stream)
+        if header_bytes + _size_bytes(shape, dtype) != info.file_size:
+            raise SampleFileError("member %.80r is not as long as it says" % info.filename)
+        self.shapes[name], self.dtypes[name] = shape, dtype
 
     def names(self, prefix: str) -> List[str]:
         """Names behind `prefix` (`INPUT` or `REFERENCE`), in the order of the file."""
@@ -94,7 +121,7 @@ class SampleFile:
                     arrays = {}
                     for name, stream in streams.items():
                         shape, dtype = self.shapes[name][1:], self.dtypes[name]
-                        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+                        size = _size_bytes(shape, dtype)
                         data = stream.read(size)
                         if len(data) != size:
                             raise SampleFileError("%s: %s is cut short" % (self.path, name))
