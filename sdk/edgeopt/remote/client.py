@@ -21,7 +21,7 @@ from edgeopt.remote.bundle import BUNDLE_NAME, Bundle, build_bundle
 from edgeopt.remote.facts import facts_of
 from edgeopt.remote.link import STALL_SECONDS, Link
 from edgeopt.remote.session import Session
-from edgeopt.remote.untrusted import field, one_line
+from edgeopt.remote.untrusted import check_digest, field, one_line
 from edgeopt_runner.protocol import LEASE_SECONDS, PROTOCOL
 
 T = TypeVar("T")
@@ -204,7 +204,7 @@ class Connection:
             RunnerError: It arrived with another digest.
             DeviceError: The device cannot be reached any more.
         """
-        push.check_digest(digest, self._where("push"))
+        check_digest(digest, self._where("push"))
         sent = 0
 
         def once(link: Link, _: Session) -> None:
@@ -223,7 +223,7 @@ class Connection:
             ProtocolError: Larger than `limit_bytes`, or not what its digest says.
             RunnerError: The device does not have it.
         """
-        push.check_digest(digest, self._where("fetch"))
+        check_digest(digest, self._where("fetch"))
         return self._persist(
             lambda link, _: push.fetch_object(link, self.placed, digest, destination, limit_bytes),
             attempts=_TRANSFER_ATTEMPTS,

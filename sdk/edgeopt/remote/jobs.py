@@ -19,9 +19,12 @@ from edgeopt.core.plan import Plan
 from edgeopt.core.profile import Settings
 from edgeopt.documents import decode, plain
 from edgeopt.errors import DocumentError, ProtocolError, RunnerError
-from edgeopt.remote.untrusted import field, one_line
+from edgeopt.remote.untrusted import check_digest, field, one_line
 
 Job = dict[str, Any]
+
+MOST_OUTPUTS_BYTES = 4 << 30
+"""Longest file of outputs that is taken from a device."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +232,18 @@ def check_result(result: Job, job: Mapping[str, Any], device: str) -> Job:
         for name, value in wanted.items():
             if measured.get(name) != value:
                 raise ProtocolError(f"{where}: {name} of the measurement is not what was ordered.")
+        _check_outputs(result, where)
     return result
+
+
+def _check_outputs(result: Job, where: str) -> None:
+    """Let outputs pass that have a digest and a size that this computer can bear."""
+    if "outputs" in result:
+        outputs = field(result, "outputs", dict, where)
+        check_digest(field(outputs, "sha256", str, where), where)
+        size_bytes = field(outputs, "size", int, where)
+        if not 0 <= size_bytes <= MOST_OUTPUTS_BYTES:
+            raise ProtocolError(f"{where}: outputs of {size_bytes} bytes; at most {MOST_OUTPUTS_BYTES} are taken.")
 
 
 def require_ok(result: Mapping[str, Any], doing: str) -> None:
@@ -260,8 +274,7 @@ def measurement_of(result: Mapping[str, Any]) -> Measurement:
         ordered = [latency.min_ns, latency.median_ns, *percentiles, latency.max_ns]
         if (
             not latency.samples_ns
-            or min(latency.samples_ns) < 0
-            or latency.per_sample < 1
+            or min(*latency.samples_ns, latency.min_ns, latency.per_sample) < 1
             or ordered != sorted(ordered)
         ):
             raise ProtocolError(f"measurement: latencies {ordered} of {len(latency.samples_ns)} samples cannot be.")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeopt.errors import DeviceError, ProtocolError
+from edgeopt.errors import ProtocolError
 from edgeopt.remote.link import Channel, Link
 from edgeopt.remote.loader import Placed
 from edgeopt.remote.session import next_frame, refuse
@@ -139,13 +139,3 @@ def _running(
             yield channel, frames.FrameReader(lambda _: channel.read(_BLOCK_BYTES))
         finally:
             channel.close()
-
-
-def check_digest(digest: str, where: str) -> None:
-    """Refuse what is no SHA-256 before it becomes part of a command.
-
-    Raises:
-        DeviceError: It is not 64 hexadecimal digits.
-    """
-    if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
-        raise DeviceError(f"{where}: {digest[:80]!r} is not a SHA-256 digest.")

@@ -11,6 +11,7 @@ from edgeopt.errors import ProtocolError
 _DEPTH = 32
 _TEXT_LIMIT = 1 << 20
 _INTEGER_LIMIT = 1 << 63
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 # C0 but tab and newline, DEL, C1, bidirectional controls, line separators, lone surrogates, byte-order mark
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 
@@ -49,6 +50,16 @@ def checked(value: Any, where: str, depth: int = 0) -> Any:
     if isinstance(value, int) and abs(value) >= _INTEGER_LIMIT:
         raise ProtocolError(f"{where}: an answer with a number of {value.bit_length()} bits.")
     return value
+
+
+def check_digest(digest: str, where: str) -> None:
+    """Refuse what is no SHA-256 before it becomes part of a command or of a path.
+
+    Raises:
+        ProtocolError: It is not 64 hexadecimal digits.
+    """
+    if not _DIGEST.fullmatch(digest):
+        raise ProtocolError(f"{where}: {digest[:80]!r} is not a SHA-256 digest.")
 
 
 def field(document: Any, name: str, kind: type[Any], where: str) -> Any:

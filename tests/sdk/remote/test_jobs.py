@@ -106,6 +106,8 @@ def test_a_measurement_of_something_else_is_refused(change: dict[str, Any]) -> N
         {"latency": {**LATENCY, "p90_ns": 29, "p95_ns": 28}},
         {"latency": {**LATENCY, "median_ns": 31}},
         {"latency": {**LATENCY, "per_sample": 0}},
+        {"latency": {**LATENCY, "samples_ns": [0, 0, 0], "min_ns": 0, "median_ns": 0}},
+        {"latency": {**LATENCY, "min_ns": 0, "median_ns": 0}},
         {"latency": "fast"},
         {"latency": None},
         {"correctness": None},
@@ -116,6 +118,29 @@ def test_a_measurement_of_something_else_is_refused(change: dict[str, Any]) -> N
 def test_figures_that_contradict_each_other_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError):
         jobs.measurement_of(result_of(measure(), **change))
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        None,
+        "there",
+        {},
+        {"sha256": "../../etc/passwd", "size": 1},
+        {"sha256": "A" * 64, "size": 1},
+        {"sha256": "a" * 64},
+        {"sha256": "a" * 64, "size": -1},
+        {"sha256": "a" * 64, "size": 1 << 50},
+        {"sha256": "a" * 64, "size": True},
+    ],
+    ids=str,
+)
+def test_outputs_that_cannot_be_fetched_are_refused(outputs: Any) -> None:
+    job = measure(metric="outputs")
+    with pytest.raises(ProtocolError, match="board: result"):
+        jobs.check_result({**result_of(job), "outputs": outputs}, job, "board")
+    sound = {"sha256": "a" * 64, "size": 1 << 20}
+    assert jobs.check_result({**result_of(job), "outputs": sound}, job, "board")["outputs"] == sound
 
 
 def test_a_launch_that_failed_is_a_measurement_too() -> None:
