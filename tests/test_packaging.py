@@ -1,4 +1,4 @@
-"""The wheel, also the one made from the sdist, has everything: profiles, templates, the runner; and works from there."""
+"""The wheel made from the sdist has everything (profiles, templates, the runner) and works from there."""
 
 from __future__ import annotations
 

@@ -27,7 +27,8 @@ def commands() -> list[str]:
 def folder(tmp_path: Path) -> Path:
     small_cnn_onnx(tmp_path / "model.onnx")
     random = np.random.default_rng(0)
-    samples = {"image": random.standard_normal((400, 1, 8, 8)).astype(np.float32), "labels": random.integers(0, 10, 400)}
+    images = random.standard_normal((400, 1, 8, 8)).astype(np.float32)
+    samples = {"image": images, "labels": random.integers(0, 10, 400)}
     np.savez(tmp_path / "samples.npz", **samples)
     return tmp_path
 

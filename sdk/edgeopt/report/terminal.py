@@ -62,13 +62,17 @@ def print_run(record: RunRecord, console: Console, *, report: Path | None = None
 
 def _context(record: RunRecord) -> tuple[tuple[str, str], ...]:
     data, facts_of = record.data, record.facts
+    board = facts_of.model or facts_of.cpu or facts_of.machine
     runtimes = ", ".join(f"{runtime.name} {runtime.version}" for runtime in facts_of.runtimes)
     samples = f"{data.calibration_samples} to calibrate, {data.evaluation_samples} to evaluate"
     inputs = ", ".join(str(spec) for spec in record.model.signature.inputs)
     size = q.size(record.model.artifact.size_bytes)
     return (
         ("model", f"{record.model.name} ({inputs}), {size}, from {record.model.source}"),
-        ("device", f"{record.device.name}: {facts_of.model}, {facts_of.cores_physical} cores, {runtimes}"),
+        (
+            "device",
+            f"{record.device.name}: {facts_of.model or facts_of.cpu or facts_of.machine}, {facts_of.cores_physical} cores, {runtimes}",
+        ),
         ("profile", record.profile_name),
         ("data", f"{data.source}: {samples}; metric {data.metric}"),
         ("budget", "; ".join(summary.budget_parts(record))),

@@ -32,7 +32,7 @@ def select(candidates: Sequence[Candidate], budget: Budget, *, noise: float, see
 
     Each limit is judged at the pessimistic end of its 95 % interval; what was not measured, or gives wrong outputs, is
     infeasible. Among candidates that the noise cannot tell from the least of the objective, the most accurate wins,
-    then the one with less memory, then the smaller. An unstable measurement gains no more than a tie. Once some
+    then the one with less memory, then the smaller. An unstable measurement wins no tie. Once some
     feasible candidates were measured by a deeper plan (the finals), the winner is one of those.
 
     Args:
@@ -72,7 +72,7 @@ class _Race:
         rules: How they are compared.
         pool: Those that may win: measured by the deepest plan.
         on_front: Keys of those in the pool that nothing in the pool dominates.
-        leader: Least of the objective among them, steadily measured where any is.
+        leader: Least of the objective among them (`_leader`).
         winner: What the tie-break takes out of those that are not certainly worse than the leader.
         all_front: Keys of the front of all feasible candidates.
     """
@@ -90,8 +90,7 @@ class _Race:
         pool = tuple(item for item in feasible if item.depth == depth)
         on_front = _front_keys(pool)
         racing = [item for item in pool if item.key in on_front]
-        steady = [item for item in racing if item.stable] or racing
-        leader = min(steady, key=lambda item: (rules.value(item), _tie_values(rules, item)))
+        leader = _leader(racing, rules)
         equal = [item for item in racing if item is leader or not rules.worse(rules.ratio(item, leader))]
         winner = min(equal, key=lambda item: _tie_values(rules, item))
         return cls(rules, pool, on_front, leader, winner, _front_keys(feasible))
@@ -137,6 +136,17 @@ class _Race:
     def _dominator(self, item: Figures) -> Figures:
         above = [other for other in self.pool if other.key in self.on_front and dominates(point(other), point(item))]
         return self.winner if self.winner in above else above[0]
+
+
+def _leader(racing: Sequence[Figures], rules: Comparison) -> Figures:
+    """Least of the objective; an unsteady measurement leads only where it is better than every steady one for sure."""
+    steady = min([item for item in racing if item.stable] or racing, key=lambda item: _order(rules, item))
+    better = [item for item in racing if not item.stable and rules.better(rules.ratio(item, steady))]
+    return min(better, default=steady, key=lambda item: _order(rules, item))
+
+
+def _order(rules: Comparison, item: Figures) -> tuple[object, ...]:
+    return rules.value(item), _tie_values(rules, item)
 
 
 def _front_keys(items: Sequence[Figures]) -> frozenset[str]:

@@ -80,17 +80,18 @@ def deploy(
     said = listener or Silence()
     aim = resolve_target(request.target, workspace.inventory, request.profile)
     said.stage("Looking at the device", 0)
-    with connect(aim.device) as connection:
+    with connect(aim.device) as connection, connection.lease("looking at the device"):
         facts = connection.probe()
     profile = profile_for(aim, facts, request.target)
     _require_runtime(facts, profile, aim)
-    said.advance(f"{facts.model or aim.device.name}, profile {profile.name}")
+    said.advance(f"{facts.model or facts.cpu or aim.device.name}, profile {profile.name}")
     run = _Run(request, workspace, said, now, profile, prepare(request, workspace, said))
     record = _begin(run, aim, facts)
     try:
         return _finish(run, record)
-    except EdgeoptError:
-        run.save(record, state="failed", finished_at=now())
+    except EdgeoptError as error:
+        if not error.retryable:  # else it counts as cut off, and the same command goes on with it
+            run.save(record, state="failed", finished_at=now())
         raise
 
 

@@ -25,6 +25,9 @@ from edgeopt.workflow.user_metric import accuracy_from_outputs
 from edgeopt.workflow.workspace import Workspace
 
 _TRANSIENT = frozenset({"lost", "rebooted", "cancelled"})
+_FINAL = frozenset({"ok", "load_failed", "illegal_instruction"})
+"""What would come out again; a crash or a full memory may have had another cause, so it is tried anew next time."""
+
 _ATTEMPTS = 3
 _COSINE_MARGIN = 0.05
 _MOST_COSINE = 0.999
@@ -68,7 +71,7 @@ class Bench:
             self.reused.add(f"{key}/{launch}")
             return known
         measurement = self._measure_now(variant, conditions, f"{key}/{launch}")
-        if measurement.status not in _TRANSIENT:
+        if measurement.status in _FINAL or measurement.status.startswith("timeout:"):
             self.workspace.ledger.remember_measurement(key, launch, measurement)
         return measurement
 

@@ -18,6 +18,7 @@ from edgeopt.passes.make import MakeContext, make_variant
 from edgeopt.passes.recover import Goal, recover
 from edgeopt.passes.tools import tool_versions
 from edgeopt.remote.client import connect
+from edgeopt.report.quantities import size
 from edgeopt.store.keys import variant_key
 from edgeopt.workflow.filtering import unless_twin, without_siblings
 from edgeopt.workflow.listener import Listener, Silence
@@ -137,7 +138,7 @@ def _wanted(request: Request, recipes: Sequence[Recipe], profile: Profile) -> tu
 
 def _line(outcome: Variant | Rejection) -> str:
     if isinstance(outcome, Variant):
-        return f"{outcome.name}: {outcome.artifact.size_bytes / 1e6:.2f} MB"
+        return f"{outcome.name}: {size(outcome.artifact.size_bytes)}"
     return f"{outcome.name}: left out: {outcome.reason}"
 
 

@@ -76,6 +76,8 @@ def prepare(request: Request, workspace: Workspace, listener: Listener) -> Prepa
             golden=store.add(samples.golden, "npz"),
         )
         store.add(loaded.path, "onnx")
+    if samples.summary.generated:
+        listener.note("Without --data the inputs are random numbers: accuracy stays unknown.")
     for note in (*loaded.model.notes, *samples.notes):
         listener.note(note)
     return prepared

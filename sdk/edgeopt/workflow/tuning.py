@@ -104,9 +104,14 @@ def _quick_round(bench: Bench, board: Board, variant: Variant, settings: Sequenc
         key = board.add(variant, chosen, measurement, final=False)
         bench.listener.advance(_line(key, measurement))
         evaluated = evaluated or measurement.accuracy is not None
-        if not measurement.ok and chosen.graph_optimisation == "all":
+        if _may_be_the_optimiser(measurement) and chosen.graph_optimisation == "all":
             gentler = dataclasses.replace(chosen, graph_optimisation=_FALLBACK_LEVEL)
             board.add(variant, gentler, bench.measure(variant, gentler, plan), final=False)
+
+
+def _may_be_the_optimiser(measurement: Measurement) -> bool:
+    """Whether a gentler graph optimisation could help: it failed, and not by taking too long."""
+    return not measurement.ok and not measurement.status.startswith("timeout:")
 
 
 def _line(key: str, measurement: Measurement) -> str:
