@@ -69,10 +69,7 @@ def _context(record: RunRecord) -> tuple[tuple[str, str], ...]:
     size = q.size(record.model.artifact.size_bytes)
     return (
         ("model", f"{record.model.name} ({inputs}), {size}, from {record.model.source}"),
-        (
-            "device",
-            f"{record.device.name}: {facts_of.model or facts_of.cpu or facts_of.machine}, {facts_of.cores_physical} cores, {runtimes}",
-        ),
+        ("device", f"{record.device.name}: {board}, {facts_of.cores_physical} cores, {runtimes}"),
         ("profile", record.profile_name),
         ("data", f"{data.source}: {samples}; metric {data.metric}"),
         ("budget", "; ".join(summary.budget_parts(record))),
