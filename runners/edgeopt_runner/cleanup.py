@@ -6,11 +6,12 @@ import shutil
 import time
 from typing import Any, Dict, Iterable, List, Set
 
-from edgeopt_runner import jobs, runtimes, storage
+from edgeopt_runner import environment, jobs, runtimes, storage
 from edgeopt_runner.leases import lease_path
 from edgeopt_runner.locks import FileLock, board_lock_path
 from edgeopt_runner.protocol import BUSY
 from edgeopt_runner.refusals import Refusal
+from edgeopt_runner.release_store import LOCK
 
 DAY_SECONDS = 86400.0
 OLD_JOB_DAYS = 7
@@ -18,6 +19,13 @@ OLD_PART_DAYS = 7
 _SHA = re.compile(r"[0-9a-f]{64}\Z")
 _JOB = re.compile(r"[0-9a-f]{32}\Z")
 _LIVE = ("queued", "running")
+_NAMED = {
+    "": re.compile(re.escape(runtimes.CACHE) + r"(\.[0-9]+\.tmp)?\Z"),
+    "runner": re.compile(r"[0-9a-f]{64}\Z|current(\.[0-9]+)?\Z"),
+    "objects": re.compile(r"[0-9a-f]{64}(\.|\Z)"),
+    "jobs": _JOB,
+}
+"""What is ours by its name, by folder."""
 
 
 def _entries(folder: str) -> List[str]:
@@ -128,33 +136,57 @@ def _remove(path: str) -> None:
 def clean(root: str, force: bool) -> Dict[str, Any]:
     """Take away all that the runner ever put on the device (verb ``clean``).
 
-    Only what is ours by name: a root that was set to somebody's home keeps everything else.
+    Only what is ours by its name or by a mark in it: a root that was set to somebody's home keeps everything else,
+    also in folders that are called as ours are.
 
     Raises:
         Refusal: ``busy`` while a job lives or an application has an active release, unless `force`.
     """
     live = _live_jobs(root)
-    apps = [
-        app
-        for app in _entries(os.path.join(root, "apps"))
-        if os.path.lexists(os.path.join(root, "apps", app, "current"))
-    ]
+    apps = [os.path.basename(path) for path in _apps(root) if os.path.lexists(os.path.join(path, "current"))]
     if live and not force:
         raise Refusal(BUSY, "job %s is at work" % live[0], "Wait for it, or cancel it with --force.")
     if apps and not force:
         raise Refusal(BUSY, "%s is active here" % ", ".join(apps), "Give --force to take it away too.")
     for job_id in live:
         jobs.cancel(root, job_id)
-    for name in (*storage.FOLDERS, runtimes.CACHE):
-        path = os.path.join(root, name)
-        if os.path.lexists(path):
-            _remove(path)
+    for path in list(_ours(root)):
+        _remove(path)
     _remove_lock(root)
-    try:
-        os.rmdir(root)
-    except OSError:
-        pass  # something of somebody else's is in there
+    for folder in [os.path.join(root, name) for name in storage.FOLDERS] + [root]:
+        try:
+            os.rmdir(folder)
+        except OSError:
+            pass  # something of somebody else's is in there, or it is not there
     return {"removed": not os.path.exists(root)}
+
+
+def _ours(root: str) -> Iterable[str]:
+    """Everything below the root that the runner made."""
+    for folder, pattern in _NAMED.items():
+        for name in _entries(os.path.join(root, folder)):
+            if pattern.match(name):
+                yield os.path.join(root, folder, name)
+    for path in _apps(root) + _environments(root):
+        yield path
+
+
+def _apps(root: str) -> List[str]:
+    """Folders of applications, told by the lock that the first activation leaves in them."""
+    paths = [os.path.join(root, "apps", name) for name in _entries(os.path.join(root, "apps"))]
+    return [path for path in paths if os.path.isfile(os.path.join(path, LOCK))]
+
+
+def _environments(root: str) -> List[str]:
+    """Folders of environments, told by their mark, and links to the current one."""
+    paths = [os.path.join(root, "env", name) for name in _entries(os.path.join(root, "env"))]
+    return [path for path in paths if os.path.lexists(os.path.join(path, environment.MARK)) or _is_pointer(path)]
+
+
+def _is_pointer(path: str) -> bool:
+    """Whether it is `env/current`, or the link that was about to become it."""
+    name = os.path.basename(path)
+    return os.path.islink(path) and (name == "current" or name.startswith(".tmp-current-"))
 
 
 def _remove_lock(root: str) -> None:

@@ -17,6 +17,9 @@ from edgeopt_runner.engines.onnxruntime import SILENCE
 from edgeopt_runner.refusals import Refusal, refusal_of
 
 IMPORT_SECONDS = 180
+MARK = ".edgeopt"
+"""A file in every environment that was made here, by which it is known when all of ours is taken away."""
+
 RUNTIMES = {
     "onnxruntime": "onnxruntime",
     "onnxruntime_gpu": "onnxruntime",
@@ -113,6 +116,8 @@ def _build(
     try:
         paths = _wheel_paths(root, wheels)
         _room_for(paths, parent)
+        os.mkdir(temporary)
+        open(os.path.join(temporary, MARK), "wb").close()
         _make_venv(temporary, system)
         for path in paths:
             wheel_file.unpack(path, _site_packages(temporary))
@@ -122,7 +127,7 @@ def _build(
         if os.path.isdir(folder):
             os.rename(folder, os.path.join(parent, ".tmp-old-%s-%d" % (key, os.getpid())))
         os.rename(temporary, folder)
-        storage.sync_folder(parent)
+        storage.sync(parent)
     finally:
         _sweep(parent)
     faults.point("environment.switch", match=key)

@@ -16,11 +16,13 @@ from typing import Any, Dict, Iterator, List, Optional
 
 from edgeopt_runner import faults, links, protocol, storage
 from edgeopt_runner.journal import Journal
+from edgeopt_runner.locks import FileLock
 from edgeopt_runner.refusals import Refusal
 
 KEEP = 3
 MANIFEST = "manifest.json"
 IN_USE = ".inuse"
+LOCK = "lock"
 POINTERS = ("current", "previous")
 _TARGET = re.compile(r"releases/([1-9][0-9]{0,8})\Z")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}\Z")
@@ -51,12 +53,14 @@ class ReleaseStore:
             Refusal: Someone else holds it (`busy`).
         """
         os.makedirs(os.path.join(self.path, "releases"), exist_ok=True)
-        with open(os.path.join(self.path, "lock"), "ab") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError):
-                raise Refusal(protocol.BUSY, "another activation of %s is under way on this device" % self.name)
+        lock = FileLock(os.path.join(self.path, LOCK))
+        if not lock.acquire():
+            message = "another activation of %s is under way on this device" % self.name
+            raise Refusal(protocol.BUSY, message, "Try again when it has ended.")
+        try:
             yield
+        finally:
+            lock.release()
 
     def folder(self, number: int) -> str:
         """The folder of release `number`."""
@@ -77,7 +81,7 @@ class ReleaseStore:
             links.point(link, "releases/%d" % number)
             return
         links.remove_file(link)
-        storage.sync_folder(self.path)
+        storage.sync(self.path)
 
     def numbers(self) -> List[int]:
         """The releases that are there, oldest first."""
@@ -146,7 +150,7 @@ class ReleaseStore:
         storage.write_json(os.path.join(temporary, MANIFEST), manifest)
         faults.point("release.rename", match=self.name)
         os.rename(temporary, self.folder(manifest["release"]))
-        storage.sync_folder(releases)
+        storage.sync(releases)
 
     def _bring(self, digest: str, destination: str) -> int:
         """Link one object in, checked; returns its size in bytes."""
@@ -158,7 +162,7 @@ class ReleaseStore:
         if found != digest:
             message = "object %s has the digest %s: it was damaged on this device" % (digest[:12], found[:12])
             raise Refusal(protocol.DIGEST_MISMATCH, message, "Send it again.")
-        links.sync_file(destination)
+        storage.sync(destination)
         return os.stat(destination).st_size
 
     def offer(self, number: int) -> None:

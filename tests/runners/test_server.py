@@ -144,6 +144,32 @@ def test_clean_takes_all_of_ours_and_nothing_of_others(tmp_path: Path) -> None:
     assert not (tmp_path / "root.lock.lease").exists()
 
 
+def test_clean_in_somebodys_home_keeps_folders_that_are_called_as_ours(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    theirs = [
+        "apps/shop/current/index.html",
+        "apps/shop/releases/1/index.html",
+        "env/bin/python",
+        "env/torch/pyvenv.cfg",
+        "jobs/cv.txt",
+        "objects/chair.stl",
+        "runner/marathon.txt",
+        "runtimes.txt",
+    ]
+    for name in theirs:
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text("years of work")
+    with Runner(home) as runner:
+        runner.finish(job())
+        runner.result_of("probe", runtimes=True)
+        (home / "objects" / ("a" * 64)).write_bytes(b"1")
+        (home / "objects" / ("b" * 64 + ".part")).write_bytes(b"1")
+        provisioned = runner.finish(job("provision", key="0123456789abcdef", wheels=[]))
+        assert provisioned["status"] == "ok", provisioned
+        assert runner.result_of("clean", force=False) == {"removed": False}
+    assert sorted(str(path.relative_to(home)) for path in home.rglob("*") if not path.is_dir()) == sorted(theirs)
+
+
 def test_clean_leaves_no_root_behind_and_refuses_while_a_job_lives(tmp_path: Path) -> None:
     with Runner(tmp_path / "root", fault="work.start:sleep=60") as runner:
         slow = job()
