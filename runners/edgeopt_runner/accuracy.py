@@ -3,7 +3,6 @@
 One sample at a time: the evaluation set may be larger than the board's memory.
 """
 
-import hashlib
 import os
 import tempfile
 from typing import Any, Dict, List
@@ -11,6 +10,7 @@ from typing import Any, Dict, List
 from edgeopt_runner import storage
 from edgeopt_runner.correctness import feeds_of
 from edgeopt_runner.engines import Session
+from edgeopt_runner.links import sha256_of
 from edgeopt_runner.protocol import metrics
 from edgeopt_runner.protocol.samples import REFERENCE, Sample, SampleFile, write_samples
 
@@ -108,7 +108,9 @@ def keep_outputs(session: Session, samples: SampleFile, root: str, folder: str) 
         digest, size = sha256_of(path), os.path.getsize(path)
         final = storage.object_path(root, digest)
         os.makedirs(os.path.dirname(final), exist_ok=True)
+        storage.sync(path)
         os.replace(path, final)
+        storage.sync(os.path.dirname(final))
     return {"sha256": digest, "size": size}
 
 
@@ -139,12 +141,3 @@ def _spool(session: Session, samples: SampleFile, folder: str) -> Dict[str, Any]
         )
         for number, name in enumerate(session.outputs)
     }
-
-
-def sha256_of(path: str) -> str:
-    """Hexadecimal SHA-256 of a file, read in blocks."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from edgeopt_runner.held_release import ApplicationError, HeldRelease, hold
 from edgeopt_runner.refusals import Refusal
-from edgeopt_runner.storage import app_folder, expand
+from edgeopt_runner.storage import app_folder, expand, provisioned_python
 
 if TYPE_CHECKING:
     from edgeopt_runner.engines import Session
@@ -107,9 +107,8 @@ def _session(held: HeldRelease, root: str) -> "Session":
     settings = held.manifest["settings"]
     engine = engines.engine(settings["runtime"])
     if engine.available() is None:
-        interpreter = os.path.join(root, "env", "current", "bin", "python")
         text = "this interpreter has no %s. Run the program with %s, which `edgeopt device provision` makes."
-        raise ApplicationError(text % (settings["runtime"], interpreter))
+        raise ApplicationError(text % (settings["runtime"], provisioned_python(root)))
     try:
         return engine.load(held.file("model"), settings)
     except engines.LoadFailed as error:

@@ -5,13 +5,13 @@ Everything is read through one descriptor of the folder: reading manifest and mo
 """
 
 import fcntl
-import hashlib
 import json
 import os
 from typing import Any, Dict, Optional
 
+from edgeopt_runner.links import sha256_of
+
 _ATTEMPTS = 100
-_BLOCK_BYTES = 1 << 20
 
 
 class ApplicationError(RuntimeError):
@@ -42,13 +42,10 @@ class HeldRelease:
         """
         entry = self.manifest["files"][role]
         path = os.path.join(self.path, entry["name"])
-        digest = hashlib.sha256()
-        with open(path, "rb", buffering=0) as stream:
-            for block in iter(lambda: stream.read(_BLOCK_BYTES), b""):
-                digest.update(block)
-        if digest.hexdigest() != entry["sha256"]:
+        digest = sha256_of(path)
+        if digest != entry["sha256"]:
             text = "%s of release %d is damaged: its digest is %s, not %s. Deploy it again or roll back."
-            raise ApplicationError(text % (entry["name"], self.number, digest.hexdigest()[:12], entry["sha256"][:12]))
+            raise ApplicationError(text % (entry["name"], self.number, digest[:12], entry["sha256"][:12]))
         return path
 
     def is_at(self, link: str) -> bool:
@@ -77,9 +74,9 @@ def hold(link: str) -> HeldRelease:
             held = _hold_folder(folder)
         except (FileNotFoundError, BlockingIOError):
             held = None  # it was replaced and is being deleted: the link leads elsewhere by now
-        except ValueError as error:
+        except (ValueError, KeyError, TypeError) as error:
             os.close(folder)
-            raise ApplicationError("%s has no readable manifest: %s. Deploy it again." % (link, error))
+            raise ApplicationError("%s has no readable manifest: %r. Deploy it again." % (link, error))
         if held is not None:
             return held
         os.close(folder)

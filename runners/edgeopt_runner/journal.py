@@ -68,4 +68,4 @@ class Journal:
             stream.flush()
             os.fsync(stream.fileno())
         if fresh:
-            storage.sync_folder(os.path.dirname(self.path))
+            storage.sync(os.path.dirname(self.path))

@@ -5,18 +5,9 @@ import hashlib
 import os
 import shutil
 
-from edgeopt_runner.storage import sync_folder
+from edgeopt_runner.storage import sync
 
 _CHUNK_BYTES = 1 << 20
-
-
-def sync_file(path: str) -> None:
-    """Make the bytes of a file durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def point(link: str, target: str) -> None:
@@ -26,7 +17,7 @@ def point(link: str, target: str) -> None:
     remove_file(temporary)
     os.symlink(target, temporary)
     os.replace(temporary, link)
-    sync_folder(folder)
+    sync(folder)
 
 
 def remove_file(path: str) -> None:
@@ -45,7 +36,7 @@ def link_or_copy(source: str, destination: str) -> None:
         if error.errno not in (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS):
             raise
         shutil.copyfile(source, destination)
-        sync_file(destination)
+        sync(destination)
 
 
 def sha256_of(path: str) -> str:

@@ -7,8 +7,8 @@ import os
 from typing import Any, Callable, Dict, List
 
 from edgeopt_runner import engines, faults, measure, storage
-from edgeopt_runner.accuracy import sha256_of
 from edgeopt_runner.correctness import feeds_of
+from edgeopt_runner.links import sha256_of
 from edgeopt_runner.protocol import DIGEST_MISMATCH, MISSING_OBJECT
 from edgeopt_runner.protocol.samples import SampleFile
 from edgeopt_runner.refusals import Refusal

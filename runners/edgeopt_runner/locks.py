@@ -69,10 +69,13 @@ class FileLock:
             if self._is_current(descriptor):
                 break
             os.close(descriptor)  # it was removed between open and flock: that lock is nobody's
-        who = processes.identity(os.getpid())
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, b"%d %d" % (who["pid"], who["start_ticks"] or 0), 0)
         self._descriptor = descriptor
+        who = processes.identity(os.getpid())
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, b"%d %d" % (who["pid"], who["start_ticks"] or 0), 0)
+        except OSError:
+            pass  # on a full disk the lock is ours all the same, without a name
         return True
 
     def _is_current(self, descriptor: int) -> bool:

@@ -7,7 +7,7 @@ import platform
 import struct
 from typing import Any, Dict, List, Optional
 
-from edgeopt_runner import cpu, memory, power, thermal
+from edgeopt_runner import cpu, memory, power, storage, thermal
 from edgeopt_runner import runtimes as runtime_search
 from edgeopt_runner.board import THIS, Board
 
@@ -23,7 +23,6 @@ def probe(root: str, runtimes: bool = True, board: Board = THIS) -> Dict[str, An
             depends on them.
         board: Where the files are read.
     """
-    root = os.path.expanduser(root)
     processor = cpu.parse_cpuinfo(board.read("/proc/cpuinfo"))
     cpus = cpu.allowed_cpus()
     facts: Dict[str, Any] = {
@@ -85,10 +84,9 @@ def disk_free_bytes(root: str) -> int:
     while not os.path.exists(folder) and folder != os.path.dirname(folder):
         folder = os.path.dirname(folder)
     try:
-        status = os.statvfs(folder)
+        return storage.free_bytes(folder)
     except OSError:
         return 0
-    return status.f_bavail * status.f_frsize
 
 
 __all__: List[str] = ["disk_free_bytes", "fingerprint", "libc", "parse_os_release", "probe"]

@@ -1,15 +1,18 @@
 """Result documents: one shape for every end of a job, also for jobs that never got to measure anything."""
 
+import re
 from typing import Any, Dict
 
 from edgeopt_runner.protocol import RUNNER_VERSION
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _DETAIL_LIMIT = 500
 
 
 def one_line(text: str) -> str:
-    """Printable text on one line, shortened."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_DETAIL_LIMIT]
+    """Printable text on one line, without colours, shortened."""
+    plain = _COLOUR.sub("", text)
+    return " ".join("".join(c if c.isprintable() else " " for c in plain).split())[:_DETAIL_LIMIT]
 
 
 def result_document(job: Dict[str, Any], status: str, detail: str, fields: Dict[str, Any]) -> Dict[str, Any]:

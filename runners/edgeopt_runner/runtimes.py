@@ -30,14 +30,13 @@ frames.write(out, {"found": found, "paths": paths})
 
 def interpreters(root: str) -> List[str]:
     """Interpreters that may have runtimes: the environment that the host provisioned, then the one that runs us."""
-    provisioned = os.path.join(root, "env", "current", "bin", "python")
+    provisioned = storage.provisioned_python(root)
     found = [provisioned] if os.path.exists(provisioned) else []
     return found + [sys.executable]
 
 
 def find(root: str) -> List[Dict[str, Any]]:
     """The fields of `edgeopt.core.device.RuntimeFacts`, one for each runtime, of the first interpreter that has it."""
-    root = os.path.expanduser(root)
     cache = storage.read_json(os.path.join(root, CACHE))
     asked: Dict[str, Any] = {}
     found: Dict[str, Dict[str, Any]] = {}

@@ -79,6 +79,11 @@ def app_folder(root: str, app: str) -> str:
     return os.path.join(root, "apps", check_app(app))
 
 
+def provisioned_python(root: str) -> str:
+    """The interpreter of the environment that the host provisioned; there may be none."""
+    return os.path.join(root, "env", "current", "bin", "python")
+
+
 def missing_objects(root: str, digests: Iterable[str]) -> List[str]:
     """Those of the digests that are not in `objects/`."""
     return [digest for digest in digests if not os.path.isfile(object_path(root, digest))]
@@ -90,9 +95,9 @@ def free_bytes(path: str) -> int:
     return facts.f_bavail * facts.f_frsize
 
 
-def sync_folder(path: str) -> None:
-    """Make renames in a folder survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path: str) -> None:
+    """Make the bytes of a file, or the names in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -114,7 +119,7 @@ def write_atomically(path: str, data: bytes, durable: bool = True) -> None:
             os.unlink(temporary)
         raise
     if durable:
-        sync_folder(os.path.dirname(path))
+        sync(os.path.dirname(path))
 
 
 def write_json(path: str, document: Any, durable: bool = True) -> None:

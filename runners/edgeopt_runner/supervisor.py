@@ -200,7 +200,7 @@ class Supervisor:
 
     def _interpreter(self, kind: str) -> str:
         """The provisioned environment's interpreter for work that needs a runtime, else the one that runs us."""
-        provisioned = os.path.join(self._root, "env", "current", "bin", "python")
+        provisioned = storage.provisioned_python(self._root)
         return provisioned if kind in _ENV_KINDS and os.path.exists(provisioned) else sys.executable
 
     def _fields(self, outcome: Outcome) -> Tuple[str, str, Dict[str, Any]]:

@@ -120,7 +120,7 @@ def _receive_locked(part: str, final: str, size: int, source: int, answers: Bina
         os.close(descriptor)
     faults.point("transfer.before_rename", match=os.path.basename(final))
     os.replace(part, final)
-    storage.sync_folder(os.path.dirname(final))
+    storage.sync(os.path.dirname(final))
 
 
 def _take_up(descriptor: int, size: int, digest: Any) -> int:

@@ -18,7 +18,6 @@ from edgeopt_runner import (
     measure,
     memory,
     probe,
-    storage,
     thermal,
 )
 from edgeopt_runner.protocol import ERROR, LOAD_FAILED, OK, OOM, RUNNER_VERSION, RUNTIME_MISSING
@@ -43,7 +42,7 @@ def run(root: str, job: Dict[str, Any], emit: Emit) -> Dict[str, Any]:
         ``status`` and ``detail``; for ``measure`` also ``measurement`` (as far as it got) and, with metric ``outputs``,
         ``outputs``; for ``check`` also ``check``: ``passed, cosine, median_ns, reason``.
     """
-    work = (_Check if job["kind"] == "check" else _Measure)(storage.expand(root), job, emit)
+    work = (_Check if job["kind"] == "check" else _Measure)(root, job, emit)
     status, detail = OK, ""
     try:
         work.run()

@@ -120,8 +120,9 @@ def test_damaged_model_is_not_served(root: Path) -> None:
         edgeopt_runner.load("digits", root=str(root))
 
 
-def test_damaged_manifest_is_told(root: Path) -> None:
-    (root / "apps/digits/current/manifest.json").write_text("{")
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"release": null}'])
+def test_damaged_manifest_is_told(root: Path, text: str) -> None:
+    (root / "apps/digits/current/manifest.json").write_text(text)
     with pytest.raises(ApplicationError, match="no readable manifest"):
         edgeopt_runner.load("digits", root=str(root))
 

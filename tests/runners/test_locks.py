@@ -110,6 +110,20 @@ def test_a_lock_is_exclusive_names_its_holder_and_dies_with_it(tmp_path: Path) -
         lock.release()
 
 
+def test_a_lock_on_a_full_disk_is_a_lock_all_the_same(tmp_path: Path) -> None:
+    script = (
+        "import resource, signal, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from edgeopt_runner.locks import FileLock\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "first, second = FileLock(sys.argv[2]), FileLock(sys.argv[2])\n"
+        "print(first.acquire(), second.acquire(), first.release(), second.acquire())\n"
+    )
+    source = str(Path(__file__).parents[2] / "runners")
+    command = [sys.executable, "-c", script, source, str(tmp_path / "lock")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["True", "False", "None", "True"], done.stderr
+
+
 def test_a_lock_file_removed_by_its_holder_does_not_let_two_in(tmp_path: Path) -> None:
     first, second, third = (locks.FileLock(str(tmp_path / "lock")) for _ in range(3))
     assert first.acquire()

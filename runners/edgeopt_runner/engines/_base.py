@@ -3,10 +3,9 @@
 Base classes rather than a `Protocol`, which Python 3.6 does not have. Arrays are NumPy arrays by input or output name.
 """
 
-import re
 from typing import Any, Callable, Dict, List, Optional
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+from edgeopt_runner.results import one_line
 
 
 class EngineMissing(ImportError):
@@ -84,8 +83,6 @@ class Engine:
         raise NotImplementedError
 
 
-def one_line(error: BaseException, limit: int = 500) -> str:
-    """An exception's message on one line, without colours and control characters; its class where it has none."""
-    text = " ".join(_COLOUR.sub("", str(error)).split())
-    text = "".join(char if char.isprintable() else "?" for char in text)
-    return (text or type(error).__name__)[:limit]
+def message_of(error: BaseException) -> str:
+    """A runtime's exception in its own words, on one line; its class where it has none."""
+    return one_line(str(error)) or type(error).__name__

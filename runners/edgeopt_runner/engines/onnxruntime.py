@@ -4,7 +4,7 @@ import functools
 import os
 from typing import Any, Callable, Dict, Optional
 
-from edgeopt_runner.engines._base import Engine, EngineMissing, LoadFailed, RunFailed, Session, one_line
+from edgeopt_runner.engines._base import Engine, EngineMissing, LoadFailed, RunFailed, Session, message_of
 
 LEVELS = {
     "disabled": "ORT_DISABLE_ALL",
@@ -48,7 +48,7 @@ class OnnxRuntimeSession(Session):
         try:
             values = self._session.run(None, feeds)
         except Exception as error:  # the runtime's exceptions share no other base
-            raise RunFailed(one_line(error))
+            raise RunFailed(message_of(error))
         return {name: values[number] for number, name in enumerate(self.outputs)}
 
     def close(self) -> None:
@@ -82,12 +82,12 @@ class OnnxRuntime(Engine):
         try:
             onnxruntime = _imported()
         except Exception as error:
-            raise EngineMissing("onnxruntime cannot be imported: %s" % one_line(error))
+            raise EngineMissing("onnxruntime cannot be imported: %s" % message_of(error))
         options = _options(onnxruntime, settings)
         try:
             return OnnxRuntimeSession(onnxruntime.InferenceSession(path, options, providers=_PROVIDERS))
         except Exception as error:  # the runtime's exceptions share no other base
-            raise LoadFailed(one_line(error))
+            raise LoadFailed(message_of(error))
 
 
 def _options(onnxruntime: Any, settings: Dict[str, Any]) -> Any:
