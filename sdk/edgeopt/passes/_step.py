@@ -13,6 +13,7 @@ from edgeopt.graph.parity import Parity, compare, first_divergence
 from edgeopt.graph.session import open_session
 from edgeopt.passes._base import WIDELY_READ_IR, Pass, PassContext
 from edgeopt.passes._graph import census
+from edgeopt.passes._prepare import opset_of
 from edgeopt.passes.registry import load_pass
 from edgeopt_runner.protocol.samples import REFERENCE, SampleFile
 
@@ -91,7 +92,7 @@ def _lower_ir(path: Path) -> tuple[int, int]:
     import onnx
 
     model = onnx.load(path)
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    opset = opset_of(model)
     if model.ir_version > WIDELY_READ_IR and opset <= _LAST_OPSET_OF_IR_10:
         model.ir_version = WIDELY_READ_IR
         onnx.save(model, path)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext, PassReport, saturates
 from edgeopt.passes._graph import demand_nodes, demand_weight_share, save_sorted
-from edgeopt.passes._prepare import prepare
+from edgeopt.passes._prepare import QDQ_OPSET, opset_of, prepare
 from edgeopt.passes._ranges import spreads
 from edgeopt.passes.calibrators import Method, Spread, cut
 
@@ -107,12 +107,13 @@ class QuantiseStatic:
 
         Raises:
             PassError: No calibration samples, activations that are not finite, hardly any weights that it could
-                compress, or an unknown node in `keep_float`.
+                compress, an opset that is too old, or an unknown node in `keep_float`.
         """
         import onnx
 
         prepared = prepare(source, context)
         model = onnx.load(prepared)
+        _demand_opset(model)
         demand_weight_share(model, LAYERS, self.options.min_share)
         demand_nodes(model, context.keep_float)
         save_sorted(self._quantise(model, self._ranges(prepared, context), context), destination)
@@ -162,6 +163,15 @@ class QuantiseStatic:
         )
         quantizer.quantize_model()
         return quantizer.model.model
+
+
+def _demand_opset(model: Any) -> None:
+    """Check that the operators are new enough for one scale a channel, which is asked of `prepare` already."""
+    if (opset := opset_of(model)) < QDQ_OPSET:
+        raise PassError(
+            f"int8 needs opset {QDQ_OPSET}; the network has {opset} and could not be converted.",
+            remedy=f"Export it again with opset {QDQ_OPSET} or later.",
+        )
 
 
 def _float_region(model: Any, kept: tuple[str, ...]) -> set[str]:
