@@ -75,7 +75,7 @@ class Options:
     percentile: float = 99.99
     samples: int = 128
     operators: tuple[str, ...] = OPERATORS
-    min_share: float = 0.02
+    min_share: float = 0.05
 
     def __post_init__(self) -> None:
         if not 50 < self.percentile <= 100:
