@@ -11,7 +11,7 @@ IN_SUPERVISOR = ("activate", "rollback")
 """Kinds that the supervisor does itself, with workers for the checks."""
 
 THREADS_PER_CPU = 4
-_RUNS_A_MODEL = ("measure", "activate")
+_RUNS_A_MODEL = ("measure", "activate", "check")
 
 
 def check(root: str, job: Dict[str, Any]) -> str:

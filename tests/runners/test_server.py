@@ -69,7 +69,7 @@ BAD_REQUESTS = [
 
 
 @pytest.mark.parametrize("threads", [0, -1, 100000, 1.5, "2", True, None, [1]])
-@pytest.mark.parametrize("kind", ["measure", "activate"])
+@pytest.mark.parametrize("kind", ["measure", "activate", "check"])
 def test_a_number_of_threads_that_no_board_bears_is_refused(runner: Runner, kind: str, threads: object) -> None:
     order = job(kind, app="digits", artifact={"sha256": "c" * 64}, settings={"threads": threads})
     error = runner.error_of("submit", job=order)

@@ -21,22 +21,27 @@ verb                params                                  result
 ``probe``           ``runtimes: bool``                      the fields of ``edgeopt.core.device.DeviceFacts``
 ``have``            ``digests: [..]``                       ``have: [..], partial: {digest: bytes}``
 ``lease``           ``owner, host, reason, seconds``        ``held: bool, lease: {owner, host, reason, since, expires}``
-``unlease``         ``owner, host``                         ``released: bool``
+``unlease``         ``owner, host``                         ``released: bool``; False when it was not theirs
 ``submit``          ``job: {...}``                          as ``status``; a known ``job_id`` is not started again
-``status``          ``job_id``                              ``state, phase, phase_seconds, waiting_for``, ...
+``status``          ``job_id``                              ``state, phase, phase_seconds, heartbeat_seconds,
+                                                            waiting_for``
 ``result``          ``job_id``                              the result document
 ``logs``            ``job_id, bytes``                       ``text``
 ``cancel``          ``job_id``                              ``state``
-``apps``            nothing                                 ``apps: [..]``: app, current, previous, sha256, ...
+``apps``            nothing                                 ``apps: [{app, current, previous, sha256, settings,
+                                                            created, healthy}]``
 ``gc``              ``keep: [digests]``                     ``removed: n, freed_bytes: n``
-``clean``           ``force: bool``                         ``removed: bool``; takes the whole root away
+``clean``           ``force: bool``                         ``removed: bool``; takes all of ours away, and the root
+                                                            too unless something else is in it
 =================== ======================================= ==========================================================
 
 States of a job: ``queued`` (waits for the board's lock), ``running``, ``done``, ``lost`` (its supervisor is gone),
 ``rebooted``, ``unknown`` (never heard of).
 
 A job document has ``job_id``, ``nonce`` (both 32 hex digits), ``kind``, ``owner: {owner, host, reason}``, ``limits:
-{memory_bytes|null, deadline_seconds: {phase: s}}`` and, by kind:
+{memory_bytes|null, deadline_seconds: {phase: s}}`` (beside the worker's phases there are ``queue`` and ``total``) and,
+by kind, what follows. `settings.threads` is a whole number from 1 to four times the CPUs that the runner may use; a job
+with another is refused (``bad_request``), and so is one whose objects are not there (``missing_object``).
 
 * ``measure``: ``artifact {sha256,size,format}``, ``settings`` (core ``Settings``), ``plan`` (core ``Plan``),
   ``golden`` (digest of a sample file), ``min_cosine``, ``evaluation`` (digest of a sample file or null), ``metric``
@@ -60,7 +65,6 @@ RUNNER_VERSION = "0.1.0"
 FRAME_LIMIT_BYTES = 32 << 20
 LEASE_SECONDS = 60.0
 HEARTBEAT_SECONDS = 1.0
-LOST_SECONDS = 30.0
 
 # error codes of requests, and statuses of jobs
 OK = "ok"
@@ -86,6 +90,5 @@ TIMEOUT = "timeout"  # always followed by ":" and the phase
 REBOOTED = "rebooted"
 LOST = "lost"
 CANCELLED = "cancelled"
-INCORRECT = "incorrect"
 HEALTH_FAILED = "health_failed"
 ERROR = "error"
