@@ -75,14 +75,6 @@ class KnownHosts:
             kept.append(f"{name} {key.get_name()} {key.get_base64()}")
             write_atomically(self.path, ("\n".join(kept) + "\n").encode())
 
-    def forget(self, name: str) -> None:
-        """Take all pins of a server's name away."""
-        with locked(self.path):
-            if self.path.is_file():
-                lines = self.path.read_text().splitlines()
-                kept = [line for line in lines if name not in line.partition(" ")[0].split(",")]
-                write_atomically(self.path, "".join(f"{line}\n" for line in kept).encode())
-
 
 def user_known_hosts() -> KnownHosts:
     """The user's own file: believed when a device is added, and only then."""

@@ -24,9 +24,6 @@ class Channel(Protocol):
     def close_stdin(self) -> None:
         """End the command's stdin."""
 
-    def exit_status(self) -> int:
-        """Wait for the command to end; negative where a signal ended it."""
-
     @property
     def stderr_tail(self) -> str:
         """The last of what the command wrote to stderr."""

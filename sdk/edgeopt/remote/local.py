@@ -53,10 +53,6 @@ class LocalChannel:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
 
-    def exit_status(self) -> int:
-        """Wait for the child to end; negative where a signal ended it."""
-        return self._process.wait()
-
     @property
     def stderr_tail(self) -> str:
         """The last of what the child wrote to stderr."""

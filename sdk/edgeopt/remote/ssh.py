@@ -61,10 +61,6 @@ class SshChannel:
         with contextlib.suppress(EOFError, socket.error):
             self._channel.shutdown_write()
 
-    def exit_status(self) -> int:
-        """Wait for the command to end; -1 where a signal ended it."""
-        return self._channel.recv_exit_status()
-
     @property
     def stderr_tail(self) -> str:
         """The last of what the command wrote to stderr."""

@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,12 +88,6 @@ def resolve_wheels(
             [*tags, *source, "--dest", folder, *packages], f"Python {python}, {libc}, {machine}", deadline_seconds
         )
         return tuple(_keep(path, cache) for path in sorted(Path(folder).glob("*.whl")))
-
-
-def environment_key(wheels: Iterable[Wheel], python: str, *, system_site_packages: bool = False) -> str:
-    """The name of the environment that these wheels make on a board with this Python: same content, same key."""
-    parts = [python, str(system_site_packages), *sorted(wheel.digest for wheel in wheels)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def platform_tags(libc: str, machine: str) -> tuple[str, ...]:

@@ -63,14 +63,6 @@ def headline(record: RunRecord) -> str:
     return f"{best.candidate.key}: {_gain(best, selection)}."
 
 
-def short_answer(record: RunRecord) -> str:
-    """The answer in a few words, for lists: the chosen candidate and its speed-up; empty where there is none."""
-    best = chosen(record)
-    if best is None:
-        return ""
-    return f"{best.candidate.key}, {q.ratio(best.speedup.value)}" if best.speedup else best.candidate.key
-
-
 def _gain(best: Assessment, selection: Selection) -> str:
     """How the winner compares with the baseline, in the terms of the objective."""
     original = baseline(selection)

@@ -23,7 +23,6 @@ _HAPPENED = {
     "rebooted": "was running when the device rebooted",
     "load_failed": "could not be loaded",
     "runtime_missing": "found no runtime",
-    "incorrect": "gives wrong outputs",
 }
 
 

@@ -89,9 +89,9 @@ def test_the_users_own_known_hosts_vouches_also_with_hashed_names(computer: Path
 def test_pins_of_other_servers_stay(computer: Path) -> None:
     import paramiko
 
-    pins, key = KnownHosts(), paramiko.RSAKey.generate(1024)
+    pins, key, newer = KnownHosts(), paramiko.RSAKey.generate(1024), paramiko.ECDSAKey.generate()
     pins.pin("a", key)
     pins.pin("[a]:2222", key)
-    pins.forget("a")
-    assert pins.keys("a") == ()
+    pins.pin("a", newer)
+    assert pins.keys("a") == (newer,)
     assert pins.keys("[a]:2222") == (key,)

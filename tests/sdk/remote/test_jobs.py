@@ -178,6 +178,9 @@ def test_the_key_of_an_environment_is_that_of_its_wheels() -> None:
     first = jobs.provision_job((numpy, runtime), runtimes=("onnxruntime",))
     assert first["key"] == jobs.provision_job((numpy, runtime), runtimes=("onnxruntime",))["key"]
     assert first["key"] != jobs.provision_job((numpy,), runtimes=("onnxruntime",))["key"]
+    assert first["key"] != jobs.provision_job((numpy, runtime))["key"]
+    other = jobs.provision_job((numpy, runtime), runtimes=("onnxruntime",), system_site_packages=True)
+    assert first["key"] != other["key"]
     assert first["wheels"] == [
         {"name": "numpy.whl", "sha256": "1" * 64},
         {"name": "onnxruntime.whl", "sha256": "2" * 64},
