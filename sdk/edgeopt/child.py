@@ -47,11 +47,20 @@ def run_child(function: str, arguments: Mapping[str, Any], *, deadline_seconds: 
             )
             with _killed_with_us(process):
                 status = _wait(process, deadline_seconds)
-        log_tail = log_path.read_bytes()[-_LOG_TAIL_BYTES:].decode("utf-8", "replace").strip()
+        last_line = _last_line(log_path)
         if status != "timeout" and result_path.exists():
             return _unpack(json.loads(result_path.read_text()))
-    last_line = log_tail.splitlines()[-1] if log_tail else "it printed nothing"
-    raise errors.ChildError(f"{what}: the child process ended with {status} ({last_line})", status=status)
+    raise errors.ChildError(
+        f"{what}: the child process ended with {status} ({last_line or 'it printed nothing'})", status=status
+    )
+
+
+def _last_line(log_path: Path) -> str:
+    """The end of what the child printed, which may be much and anything, without what a terminal would obey."""
+    with open(log_path, "rb") as log:
+        log.seek(max(0, log_path.stat().st_size - _LOG_TAIL_BYTES))
+        lines = log.read().decode("utf-8", "replace").strip().splitlines()
+    return "".join(character if character.isprintable() else " " for character in lines[-1]) if lines else ""
 
 
 def _environment() -> dict[str, str]:
@@ -80,8 +89,16 @@ def _wait(process: subprocess.Popen[bytes], deadline_seconds: float) -> str:
     except subprocess.TimeoutExpired:
         return "timeout"
     if returncode < 0:
-        return f"crash:{signal.Signals(-returncode).name}"
+        return f"crash:{_signal_name(-returncode)}"
     return f"exit:{returncode}" if returncode else "no_result"
+
+
+def _signal_name(number: int) -> str:
+    """For example ``SIGSEGV``; real-time signals have no name in Python, yet end processes all the same."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _unpack(document: dict[str, Any]) -> Any:
