@@ -83,7 +83,7 @@ def recover(
     quantised: tuple[Made, float] | None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Recovery:
-    """Keep the worst 1, 2, 4, ... layers in float until the budget holds, then refine by halving.
+    """Keep the worst layers in float, twice as many each time until the budget holds, then refine by halving.
 
     Args:
         source: ONNX file of the unmodified network.
@@ -103,7 +103,8 @@ def recover(
     if original is not None and original.drop <= goal.max_drop:
         return _recovery(recipe, goal, original, original, [], 0)
     ranking = rank(source, recipe, context, max_seconds=goal.max_seconds / 2)
-    best, steps, missed, met, count = original, 0, 0, 0, 1
+    best, steps, missed, met = original, 0, 0, 0
+    count = _first_count(ranking, goal.max_drop / original.drop) if original and goal.max_drop > 0 else 1
     while count and steps < goal.max_steps and clock() - started < goal.max_seconds:
         trial = _attempt(source, recipe, context, goal, tuple(name for name, _ in ranking[:count]))
         steps += 1
@@ -131,10 +132,23 @@ class _Trial:
     kept: tuple[str, ...] = ()
 
 
+_FINENESS = 20
+"""The search ends when it knows the number of layers to 1 in this many: a step costs seconds, a layer little."""
+
+
+def _first_count(ranking: list[tuple[str, float]], bearable: float) -> int:
+    """How many of the worst layers to keep so that the others' share of the error is bearable, were shares to add."""
+    left, count = 1.0, 0
+    while count < len(ranking) - 1 and left > bearable:
+        left -= ranking[count][1]
+        count += 1
+    return max(1, count)
+
+
 def _next_count(missed: int, met: int, layers: int) -> int:
     """How many layers to keep next: twice as many until that holds, then half-way; 0 when nothing is left to try."""
     if met:
-        return 0 if met - missed <= 1 else (missed + met) // 2
+        return 0 if met - missed <= max(1, layers // _FINENESS) else (missed + met) // 2
     return min(missed * 2, layers - 1) if missed < layers - 1 else 0
 
 

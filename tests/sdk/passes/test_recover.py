@@ -6,7 +6,7 @@ from edgeopt.core.recipe import PassSpec, Recipe
 from edgeopt.errors import ParityError, PassError
 from edgeopt.graph.evaluate import evaluate_onnx
 from edgeopt.passes.make import make_variant
-from edgeopt.passes.recover import Goal, _next_count, rank, recover
+from edgeopt.passes.recover import Goal, _first_count, _next_count, rank, recover
 from support.compressing import fragile_onnx, make_context, sample_file
 from support.networks import mlp_onnx
 
@@ -96,3 +96,20 @@ def test_counting_finds_the_fewest_layers_that_hold(needed):
         count = _next_count(missed, met, layers)
     assert met == needed
     assert len(tried) <= 8
+
+
+@pytest.mark.parametrize(("bearable", "expected"), [(0.6, 1), (0.5, 1), (0.45, 2), (0.15, 3), (0.01, 3), (2.0, 1)])
+def test_the_first_try_keeps_the_layers_behind_the_unbearable_share_of_the_error(bearable, expected):
+    ranking = [("a", 0.5), ("b", 0.25), ("c", 0.125), ("d", 0.125)]
+
+    assert _first_count(ranking, bearable) == expected
+
+
+def test_counting_many_layers_ends_when_a_layer_more_or_less_matters_little():
+    missed, met, count, steps = 0, 0, 16, 0
+    while count:
+        missed, met = (missed, count) if count >= 40 else (count, met)
+        count, steps = _next_count(missed, met, 200), steps + 1
+
+    assert 40 <= met <= 50
+    assert steps == 5  # 16, 32, 64, 48, 40
