@@ -23,6 +23,26 @@ def fingerprint(key: paramiko.PKey) -> str:
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
+def _key(line: str, name: str) -> paramiko.PKey | None:
+    """The key in a line of known_hosts that is about `name`, else ``None``."""
+    try:
+        entry = paramiko.hostkeys.HostKeyEntry.from_line(line)
+    except (paramiko.hostkeys.InvalidHostKey, paramiko.SSHException):
+        return None
+    if entry is None or entry.key is None or not entry.hostnames:
+        return None
+    return entry.key if any(_is_name(pattern, name) for pattern in entry.hostnames) else None
+
+
+def _is_name(pattern: str, name: str) -> bool:
+    if not pattern.startswith("|1|"):
+        return pattern == name
+    try:
+        return paramiko.HostKeys.hash_host(name, pattern) == pattern
+    except (AssertionError, ValueError):
+        return False
+
+
 class KnownHosts:
     """The pinned keys.
 
@@ -34,11 +54,16 @@ class KnownHosts:
         self.path = path or home.home() / "known_hosts"
 
     def keys(self, name: str) -> tuple[paramiko.PKey, ...]:
-        """The keys that are pinned for a server's name; hashed names are found too."""
+        """The keys that are pinned for a server's name; hashed names are found too.
+
+        Lines that are no pins (authorities, what does not parse) vouch for nothing, and a revoked key is no pin.
+        """
         if not self.path.is_file():
             return ()
-        found = paramiko.HostKeys(str(self.path)).lookup(name)
-        return tuple(found.values()) if found else ()
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        revoked = [_key(line.removeprefix("@revoked ").strip(), name) for line in lines if line.startswith("@revoked ")]
+        pinned = [_key(line, name) for line in lines if not line.startswith("@")]
+        return tuple(key for key in pinned if key is not None and key not in revoked)
 
     def verify(self, name: str, key: paramiko.PKey, *, device: str, address: str) -> None:
         """Let a server pass only with a pinned key.

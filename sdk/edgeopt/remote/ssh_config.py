@@ -145,7 +145,9 @@ def _hop(path: Path, address: tuple[str | None, str, int | None], identity_file:
     given = [f"Host {alias}", *([f"Port {port}"] if port else []), *([f"User {user}"] if user else []), "Host *"]
     found = read_config(path, "\n".join(given)).lookup(alias)
     host = found.get("hostname", alias)
-    number = int(found.get("port", 22))
+    number = _number(found.get("port", "22"))
+    if not 0 < number < 65536:
+        raise DocumentError(f"{path}: the port of {alias} is {found['port']!r}.", remedy="Correct it.")
     alias_name = found.get("hostkeyalias")
     command = found.get("proxycommand")
     hop = Hop(

@@ -86,6 +86,28 @@ def test_the_users_own_known_hosts_vouches_also_with_hashed_names(computer: Path
             SshLink(server.device())
 
 
+def test_lines_that_are_no_pins_vouch_for_nothing_and_break_nothing(computer: Path) -> None:
+    import paramiko
+
+    good, revoked, pins = paramiko.ECDSAKey.generate(), paramiko.ECDSAKey.generate(), KnownHosts()
+    hashed = paramiko.HostKeys.hash_host("a")
+    lines = [
+        f"@cert-authority * {revoked.get_name()} {revoked.get_base64()}",
+        f"a {revoked.get_name()} {revoked.get_base64()}",
+        f"@revoked a {revoked.get_name()} {revoked.get_base64()}",
+        "a ssh-ed25519 !!!notbase64",
+        "a ssh-rsa AAAAB3NzaC1yc2E",
+        "|1|bad|hash ssh-ed25519 AAAA",
+        "# a comment",
+        "a",
+        f"{hashed} {good.get_name()} {good.get_base64()}",
+    ]
+    pins.path.parent.mkdir(parents=True, exist_ok=True)
+    pins.path.write_bytes(b"\xff\xfe a b\n" + "\n".join(lines).encode())
+    assert pins.keys("a") == (good,)
+    assert pins.keys("b") == ()
+
+
 def test_pins_of_other_servers_stay(computer: Path) -> None:
     import paramiko
 

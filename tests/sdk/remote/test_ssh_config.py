@@ -91,3 +91,10 @@ def test_aliases_are_names_without_patterns(computer: Path) -> None:
     path = written(computer, "Host board other\nHost *.local !bad\nHost *\n")
     assert config_aliases(path) == {"board", "other"}
     assert config_aliases(computer / "none") == set()
+
+
+@pytest.mark.parametrize("port", ["many", "0", "65536", "-22"])
+def test_a_port_that_is_none_is_named_with_its_file(computer: Path, port: str) -> None:
+    path = written(computer, f"Host board\n Port {port}\n")
+    with pytest.raises(DocumentError, match=f"{path}: the port of board is '{port}'"):
+        route(Device(name="b", transport="ssh", host="board"))
