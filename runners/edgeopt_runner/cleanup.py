@@ -6,8 +6,7 @@ import shutil
 import time
 from typing import Any, Dict, Iterable, List, Set
 
-from edgeopt_runner import environment, jobs, runtimes, storage
-from edgeopt_runner.leases import lease_path
+from edgeopt_runner import environment, jobs, leases, runtimes, storage
 from edgeopt_runner.locks import FileLock, board_lock_path
 from edgeopt_runner.protocol import BUSY
 from edgeopt_runner.refusals import Refusal
@@ -152,7 +151,8 @@ def clean(root: str, force: bool) -> Dict[str, Any]:
         jobs.cancel(root, job_id)
     for path in list(_ours(root)):
         _remove(path)
-    _remove_lock(root)
+    if force or leases.current(root) is None:
+        _remove_lock(root)
     for folder in [os.path.join(root, name) for name in storage.FOLDERS] + [root]:
         try:
             os.rmdir(folder)
@@ -190,12 +190,12 @@ def _is_pointer(path: str) -> bool:
 
 
 def _remove_lock(root: str) -> None:
-    """Take the board's lock and lease away, if nobody uses them and they are ours."""
+    """Take the board's lock and lease away, if nobody has the lock and they are ours."""
     lock = FileLock(board_lock_path(root))
     try:
         if lock.acquire():
-            if os.path.exists(lease_path(root)):
-                os.unlink(lease_path(root))
+            if os.path.exists(leases.lease_path(root)):
+                os.unlink(leases.lease_path(root))
             lock.release(remove=True)
     except OSError:
         lock.release()

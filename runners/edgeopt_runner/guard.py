@@ -18,6 +18,7 @@ TICK_SECONDS = 0.1
 PHASE_SECONDS = 1800.0
 TOTAL_SECONDS = 4 * 3600.0
 EXIT_SECONDS = 10.0
+KILL_SECONDS = 60.0
 FLOOR_BYTES = 64 << 20
 FLOOR_SHARE = 0.05
 
@@ -143,8 +144,11 @@ class GuardedWorker:
 
     def _let_exit(self) -> None:
         """Give a worker that has closed its channel time to leave; some runtimes hang or crash while tearing down."""
+        self._await_end(EXIT_SECONDS)
+
+    def _await_end(self, seconds: float) -> None:
         try:
-            self._process.wait(timeout=EXIT_SECONDS)
+            self._process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             pass
 
@@ -157,7 +161,7 @@ class GuardedWorker:
             os.killpg(self._process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass
-        self._process.wait()
+        self._await_end(KILL_SECONDS)
         self._events.join(timeout=2.0)
         self._log.join(timeout=2.0)
 
@@ -169,6 +173,8 @@ class GuardedWorker:
             if not isinstance(status, str):
                 return ERROR, "the worker's result has no status"
             return status, str(result.get("detail", ""))
+        if self._process.returncode is None:
+            return ERROR, "the worker hangs in the kernel and cannot be ended: the device has to be rebooted"
         after = ends.oom_kills()
         kills = None if after is None or self._kills_before is None else after - self._kills_before
         short = self._lowest is not None and self._lowest < 2 * self._floor

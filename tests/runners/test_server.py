@@ -170,6 +170,15 @@ def test_clean_in_somebodys_home_keeps_folders_that_are_called_as_ours(tmp_path:
     assert sorted(str(path.relative_to(home)) for path in home.rglob("*") if not path.is_dir()) == sorted(theirs)
 
 
+def test_clean_leaves_the_lease_of_somebody_who_goes_on_here(tmp_path: Path) -> None:
+    lock = tmp_path / "board"
+    with Runner(tmp_path / "bert", lock=lock) as other, Runner(tmp_path / "anna", lock=lock) as runner:
+        assert other.result_of("lease", owner="bert", host="tower", seconds=60)["held"]
+        assert runner.result_of("clean", force=False) == {"removed": True}
+        refused = runner.result_of("lease", owner="anna", host="laptop", seconds=60)
+    assert (refused["held"], refused["lease"]["owner"]) == (False, "bert")
+
+
 def test_clean_leaves_no_root_behind_and_refuses_while_a_job_lives(tmp_path: Path) -> None:
     with Runner(tmp_path / "root", fault="work.start:sleep=60") as runner:
         slow = job()
