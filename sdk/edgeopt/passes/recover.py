@@ -173,10 +173,14 @@ def _attempt(source: Path, recipe: Recipe, context: MakeContext, goal: Goal, kep
     return _Trial(made, value, goal.reference - value, kept)
 
 
+_RANKED_ALIKE = frozenset({"calibrator", "percentile", "weights", "reduce_range"})
+
+
 def rank(source: Path, recipe: Recipe, context: MakeContext, *, max_seconds: float = 60.0) -> list[tuple[str, float]]:
     """Layers with their share of the quantisation error (0 to 1), worst first; kept in the cache.
 
-    The ranking is made with min-max ranges whatever the recipe's calibrator, so that it is made once for all of them.
+    The ranking is made with min-max ranges and the pass's own type of weights whatever the recipe says on these, so
+    that it is made once for all such recipes: the same layers lead.
 
     Raises:
         PassError: The recipe has no quantising pass, there are no calibration samples, or ranking failed.
@@ -185,7 +189,7 @@ def rank(source: Path, recipe: Recipe, context: MakeContext, *, max_seconds: flo
     if context.calibration is None:
         raise PassError(f"{recipe.name}: ranking layers needs calibration samples.", remedy="Give --data.")
     start = make_variant(source, prefix, context).path
-    options = {name: value for name, value in spec.options.items() if name not in ("calibrator", "percentile")}
+    options = {name: value for name, value in spec.options.items() if name not in _RANKED_ALIKE}
     inputs = [file_digest(start), file_digest(context.calibration), context.machine, sorted(context.isa), context.seed]
     kept = context.cache / f"ranking-{digest_of(spec.name, options, inputs)}.json"
     with contextlib.suppress(OSError, ValueError):

@@ -98,6 +98,15 @@ def test_counting_finds_the_fewest_layers_that_hold(needed):
     assert len(tried) <= 8
 
 
+def test_recipes_that_differ_in_ranges_and_types_alone_share_one_ranking(damaged):
+    network, context, *_ = damaged
+    options = {"calibrator": "entropy", "weights": "uint8", "reduce_range": False}
+    other = Recipe("int8-unsigned", (PassSpec("quantise_static", options),), "int8")
+
+    assert rank(network, other, context) == rank(network, INT8, context)
+    assert len(list(context.cache.glob("ranking-*.json"))) == 1
+
+
 @pytest.mark.parametrize(("bearable", "expected"), [(0.6, 1), (0.5, 1), (0.45, 2), (0.15, 3), (0.01, 3), (2.0, 1)])
 def test_the_first_try_keeps_the_layers_behind_the_unbearable_share_of_the_error(bearable, expected):
     ranking = [("a", 0.5), ("b", 0.25), ("c", 0.125), ("d", 0.125)]
