@@ -34,7 +34,7 @@ class Goal:
         samples: Evaluation sample file.
         metric: ``top1``, ``fidelity`` or the user's function; higher is better.
         reference: The source model's metric on these samples.
-        max_drop: Largest loss, absolute.
+        max_drop: Largest loss, absolute; the search aims at 0.8 of it, as the device judges at the pessimistic end.
         limit: Samples used for each step; all by default. `reference` must be over the same.
         max_steps: Largest number of variants made and evaluated.
         max_seconds: No step starts after this.
@@ -103,14 +103,14 @@ def recover(
     if original is not None and original.drop <= goal.max_drop:
         return _recovery(recipe, goal, original, original, [], 0)
     ranking = rank(source, recipe, context, max_seconds=goal.max_seconds / 2)
-    best, steps, missed, met = original, 0, 0, 0
-    count = _first_count(ranking, goal.max_drop / original.drop) if original and goal.max_drop > 0 else 1
+    best, steps, missed, met, aim = original, 0, 0, 0, _AIM * goal.max_drop
+    count = _first_count(ranking, aim / original.drop) if original and aim > 0 else 1
     while count and steps < goal.max_steps and clock() - started < goal.max_seconds:
         trial = _attempt(source, recipe, context, goal, tuple(name for name, _ in ranking[:count]))
         steps += 1
         if trial is not None:
-            best = _better(best, trial, goal.max_drop)
-        if trial is not None and trial.drop <= goal.max_drop:
+            best = _better(best, trial, aim)
+        if trial is not None and trial.drop <= aim:
             met = count
         else:
             missed = count
@@ -132,6 +132,9 @@ class _Trial:
     kept: tuple[str, ...] = ()
 
 
+_AIM = 0.8
+"""The search aims at this share of the budget: the device judges the loss at the pessimistic end of its interval."""
+
 _FINENESS = 20
 """The search ends when it knows the number of layers to 1 in this many: a step costs seconds, a layer little."""
 
@@ -152,11 +155,11 @@ def _next_count(missed: int, met: int, layers: int) -> int:
     return min(missed * 2, layers - 1) if missed < layers - 1 else 0
 
 
-def _better(best: _Trial | None, trial: _Trial, max_drop: float) -> _Trial:
-    """Within the budget the one with fewer float layers, else the one that loses less."""
+def _better(best: _Trial | None, trial: _Trial, aim: float) -> _Trial:
+    """Within `aim` the one with fewer float layers, else the one that loses less."""
     if best is None:
         return trial
-    if best.drop <= max_drop and trial.drop <= max_drop:
+    if best.drop <= aim and trial.drop <= aim:
         return min(best, trial, key=lambda one: len(one.kept))
     return min(best, trial, key=lambda one: one.drop)
 

@@ -98,6 +98,21 @@ def test_counting_finds_the_fewest_layers_that_hold(needed):
     assert len(tried) <= 8
 
 
+def test_the_search_leaves_room_below_the_budget_for_the_interval_of_the_device(damaged):
+    network, context, evaluation, (made, _) = damaged
+    whole = evaluate_onnx(made.path, evaluation, "fidelity").value
+    single = recover(
+        network, INT8, context, Goal(evaluation, "fidelity", 1.0, 0.5, max_steps=1), quantised=(made, -1.0)
+    )
+    barely = Goal(evaluation, "fidelity", 1.0, single.drop * 1.1)
+
+    found = recover(network, INT8, context, barely, quantised=(made, whole))
+
+    assert found.met
+    assert found.drop < single.drop
+    assert len(found.kept_float) > len(single.kept_float)
+
+
 def test_recipes_that_differ_in_ranges_and_types_alone_share_one_ranking(damaged):
     network, context, *_ = damaged
     options = {"calibrator": "entropy", "weights": "uint8", "reduce_range": False}
