@@ -150,7 +150,7 @@ def test_a_saved_program_becomes_onnx(tmp_path: Path) -> None:
         ("bare", {}, "forward takes image). Say --input image=1,3,224,224"),
         ("bare", {"pixels": [1, 1, 8, 8]}, "there is no input pixels; forward takes image"),
         ("bare", {"image": [1, 3, 8, 8]}, "does not run with inputs image=1,3,8,8"),
-        ("number", {}, "returned a int, not a torch.nn.Module"),
+        ("number", {}, "returned 3 (int), not a torch.nn.Module"),
         ("raises", {}, "RuntimeError: weights.pt is missing (nets.py, line"),
         ("NOT_A_FUNCTION", {}, "NOT_A_FUNCTION is a int, not a function"),
     ],
