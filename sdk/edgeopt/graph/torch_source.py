@@ -87,12 +87,14 @@ def _of_program(source: str) -> Network:
         )
     placeholders = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
     dynamic = all(node.meta["val"].dim() and not isinstance(node.meta["val"].shape[0], int) for node in placeholders)
-    return Network(_by_name(program.module(), names), inputs, dynamic, program)
+    return Network(_by_name(program.module(), names, list(kwargs)), inputs, dynamic, program)
 
 
-def _by_name(module: Any, names: list[str]) -> Any:
-    """A saved program takes its inputs by position; ours are called by name."""
+def _by_name(module: Any, names: list[str], keywords: list[str]) -> Any:
+    """A saved program takes its inputs as it was exported, the last by `keywords`; ours are all called by name."""
     import torch
+
+    first = len(names) - len(keywords)
 
     class ByName(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -100,7 +102,8 @@ def _by_name(module: Any, names: list[str]) -> Any:
             self.inner = module
 
         def forward(self, **inputs: Any) -> Any:
-            return self.inner(*(inputs[name] for name in names))
+            by_keyword = {key: inputs[name] for key, name in zip(keywords, names[first:], strict=True)}
+            return self.inner(*(inputs[name] for name in names[:first]), **by_keyword)
 
     return ByName()
 

@@ -144,6 +144,32 @@ def test_a_saved_program_becomes_onnx(tmp_path: Path) -> None:
     np.testing.assert_allclose(next(iter(found.values())), network(x).detach().numpy(), atol=1e-5)
 
 
+@pytest.mark.parametrize("by_position", [0, 1, 2])
+def test_a_saved_program_takes_its_inputs_as_it_was_exported(by_position: int, tmp_path: Path) -> None:
+    class Weighted(torch.nn.Module):
+        def forward(self, left: Any, right: Any) -> Any:
+            return left - 2 * right
+
+    example = {"left": torch.randn(2, 4), "right": torch.randn(2, 4)}
+    names, batch = list(example), torch.export.Dim("batch", min=1, max=16)
+    program = torch.export.export(
+        Weighted(),
+        tuple(example[name] for name in names[:by_position]),
+        {name: example[name] for name in names[by_position:]},
+        dynamic_shapes={name: {0: batch} for name in names},
+    )
+    torch.export.save(program, tmp_path / "net.pt2")
+
+    _, path = export(str(tmp_path / "net.pt2"), tmp_path)
+
+    assert [(spec.name, spec.shape) for spec in inspect_onnx(path).signature.inputs] == [
+        ("left", (None, 4)),
+        ("right", (None, 4)),
+    ]
+    found = run_feed(open_session(path), {name: value.numpy() for name, value in example.items()})
+    np.testing.assert_allclose(next(iter(found.values())), Weighted()(**example).numpy(), atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("function", "shapes", "says"),
     [
