@@ -42,24 +42,11 @@ class Board:
         return key
 
     def candidates(self) -> tuple[Candidate, ...]:
-        """Each with its final launches where it has some, else its quick ones; accuracy carried over by file."""
-        return tuple(self._candidate(key) for key in self.variants)
-
-    def _candidate(self, key: str) -> Candidate:
-        launches = self.finals.get(key) or self.quick[key]
-        if not any(launch.accuracy for launch in launches):
-            launches = self._with_accuracy(key, launches)
-        return Candidate(self.variants[key], self.settings[key], tuple(launches))
-
-    def _with_accuracy(self, key: str, launches: list[Measurement]) -> list[Measurement]:
-        """The device's accuracy for the same file under another setting: threads do not change what is computed."""
-        name = self.variants[key].name
-        siblings = (other for other, variant in self.variants.items() if variant.name == name)
-        for sibling in (key, *siblings):
-            for launch in (*self.finals.get(sibling, ()), *self.quick.get(sibling, ())):
-                if launch.accuracy is not None:
-                    return [dataclasses.replace(launches[0], accuracy=launch.accuracy), *launches[1:]]
-        return launches
+        """Each with its final launches where it has some, else its quick ones."""
+        return tuple(
+            Candidate(variant, self.settings[key], tuple(self.finals.get(key) or self.quick[key]))
+            for key, variant in self.variants.items()
+        )
 
 
 def measure_all(
@@ -136,7 +123,7 @@ def _try_variations(bench: Bench, board: Board, leaders: Sequence[str]) -> None:
         variant = board.variants[key]
         for settings in target.variations(bench.profile, board.settings[key]):
             if Candidate(variant, settings, ()).key not in board.variants:
-                board.add(variant, settings, bench.measure(variant, settings, QUICK.without_evaluation()), final=False)
+                board.add(variant, settings, bench.measure(variant, settings, QUICK), final=False)
 
 
 def _finals(bench: Bench, board: Board, noise: float, plan: Plan, launches: int) -> None:
