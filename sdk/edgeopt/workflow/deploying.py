@@ -138,7 +138,7 @@ def _begin(run: _Run, aim: Aim, facts: DeviceFacts) -> RunRecord:
 def _finish(run: _Run, record: RunRecord) -> RunRecord:
     """Variants, measurements, decision, activation; the record is saved after each."""
     made = make_variants(run.request, run.prepared, record.facts, run.profile, run.workspace, run.listener)
-    record = run.save(record, variants=made.variants, rejections=made.rejections, notes=made.notes)
+    record = run.save(record, variants=made.variants, rejections=made.rejections)
     with connect(record.device) as connection, connection.lease(f"run {record.run_id}"):
         bench = _bench(run, record, connection)
         record = _decide(run, record, bench)
