@@ -38,10 +38,10 @@ def test_help_loads_neither_heavy_libraries_nor_the_checker_of_documents() -> No
     assert not _modules_after(_RUN.format(words=["--help"])) & {*HEAVY, "pydantic", "rich", "yaml"}
 
 
-def test_listing_profiles_loads_no_heavy_library_and_not_the_tables_of_runs() -> None:
+def test_listing_profiles_loads_no_heavy_library_and_no_tables() -> None:
     loaded = _modules_after(_RUN.format(words=["profiles"]))
-    assert "edgeopt.report.listings" in loaded
-    assert not loaded & {*HEAVY, "edgeopt.report.terminal", "edgeopt.report.summary", "edgeopt.core.selection"}
+    assert "edgeopt_targets.profile_files" in loaded
+    assert not loaded & {*HEAVY, "rich", "edgeopt.report", "edgeopt.core.selection"}
 
 
 @pytest.mark.parametrize("name", sorted(edgeopt._PUBLIC))

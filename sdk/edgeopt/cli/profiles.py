@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from typing import Annotated
 
 import typer
 
 from edgeopt.cli import options, output
+
+_COLUMN = 12
 
 app = typer.Typer(help="Hardware profiles: list them, show one.", invoke_without_command=True)
 
@@ -25,9 +29,15 @@ def list_profiles(context: typer.Context, as_json: options.Json = False) -> None
 
         output.print_json({"profiles": [documents.plain(profile) for profile in found]})
         return
-    from edgeopt.report.listings import print_profiles
+    width = shutil.get_terminal_size().columns
+    for profile in found:
+        recipes = ", ".join(recipe.name for recipe in profile.recipes)
+        sys.stdout.write(_entry(profile.name, f"{profile.description}. Tries: {recipes}.", width) + "\n")
 
-    print_profiles(found, output.console())
+
+def _entry(name: str, what: str, width: int) -> str:
+    """Name and text in two columns; plain, since a table would take longer to import than to print."""
+    return textwrap.fill(f"{name:{_COLUMN}}{what}", width, subsequent_indent=" " * _COLUMN)
 
 
 @app.command()

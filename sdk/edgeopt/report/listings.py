@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.text import Text
 
 from edgeopt.core.device import Device, DeviceFacts
-from edgeopt.core.profile import Profile
 from edgeopt.report import quantities as q
 from edgeopt.report.layout import facts, table, text
 
@@ -130,15 +129,4 @@ def print_runs(records: Sequence[RunLine], console: Console) -> None:
     for record in records:
         cells = (record.run_id, q.moment(record.started_at), record.model, record.device, record.state)
         made.add_row(*(text(cell, limit=24) for cell in cells), text(record.winner or "", limit=80))
-    console.print(made)
-
-
-def print_profiles(profiles: Sequence[Profile], console: Console) -> None:
-    """Print hardware profiles with what they try."""
-    made = table("profile", "machine", "precisions", "recipes", "what it is")
-    made.columns[0].no_wrap = True
-    for profile in profiles:
-        recipes = str(len(profile.recipes))
-        cells = (" ".join(profile.machine), " ".join(profile.precisions), recipes, profile.description)
-        made.add_row(text(profile.name, "bold"), *(text(cell) for cell in cells))
     console.print(made)

@@ -18,7 +18,7 @@ from edgeopt.core.selection import Assessment, Selection
 from edgeopt.report import quantities as q
 from edgeopt.report import summary
 from edgeopt.report.layout import facts, table, text
-from edgeopt.report.listings import print_checks, print_devices, print_facts, print_profiles, print_runs
+from edgeopt.report.listings import print_checks, print_devices, print_facts, print_runs
 from edgeopt.report.progress import Progress
 from edgeopt.report.visible import visible
 
@@ -28,7 +28,6 @@ __all__ = [
     "print_devices",
     "print_facts",
     "print_measurement",
-    "print_profiles",
     "print_run",
     "print_runs",
 ]

@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 from edgeopt.core.device import LOCAL, Device
-from edgeopt.core.profile import Profile
-from edgeopt.report.terminal import print_checks, print_devices, print_facts, print_profiles, print_runs
+from edgeopt.report.terminal import print_checks, print_devices, print_facts, print_runs
 from support.records import FACTS, HOSTILE
 
 
@@ -73,12 +72,6 @@ def test_runs_show_the_chosen_candidate() -> None:
     text = shown(lambda console: print_runs([LINE], console))
     assert "r-20260101-7f3a" in text
     assert "int8 / 1 thread" in text
-
-
-def test_profiles_show_what_they_are_for() -> None:
-    text = shown(lambda console: print_profiles([Profile("x86-avx2", "x86", "PCs since 2013", ("x86_64",))], console))
-    assert "x86-avx2" in text
-    assert "PCs since 2013" in text
 
 
 def test_hostile_names_are_written_out_in_every_list() -> None:
