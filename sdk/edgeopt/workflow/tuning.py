@@ -18,8 +18,8 @@ from edgeopt_targets import registry
 
 _FALLBACK_LEVEL = "extended"
 _LEADERS = 2
-_UNKNOWN_NOISE = 0.05
-"""Assumed of a board that was never measured, until its finals tell."""
+_FINALIST_NOISE = 0.05
+"""Assumed while finalists are picked; a constant, so that the same command picks the same ones again."""
 
 _BLOCKS = 2
 """Blocks of finals at most: the second only where every finalist drifted in the first."""
@@ -68,18 +68,21 @@ def measure_all(
     bench.listener.stage("Measuring", len(variants) * len(settings))
     for variant in variants:
         _quick_round(bench, board, variant, settings)
-    fingerprint, ledger = bench.facts.fingerprint, bench.workspace.ledger
-    expected = ledger.device_noise(fingerprint)
-    noise = _UNKNOWN_NOISE if expected is None else expected
     if effort != QUICK.name:
-        leaders = schedule.finalists(board.candidates(), bench.budget, noise=noise, limit=_LEADERS)
+        leaders = schedule.finalists(board.candidates(), bench.budget, noise=_FINALIST_NOISE, limit=_LEADERS)
         _try_variations(bench, board, leaders)
-    _finals(bench, board, noise, FINALS[effort], launches)
-    seen = _noise_of_finals(board)
-    if seen is not None:
-        noise = seen
-        ledger.remember_device_noise(fingerprint, seen if expected is None else min(seen, expected))
-    return board.candidates(), noise
+    _finals(bench, board, FINALS[effort], launches)
+    return board.candidates(), _learned_noise(bench, board)
+
+
+def _learned_noise(bench: Bench, board: Board) -> float:
+    """The noise of this run where its finals tell it, else the least that this board has ever shown."""
+    fingerprint, ledger = bench.facts.fingerprint, bench.workspace.ledger
+    before, seen = ledger.device_noise(fingerprint), _noise_of_finals(board)
+    if seen is None:
+        return _FINALIST_NOISE if before is None else before
+    ledger.remember_device_noise(fingerprint, seen if before is None else min(seen, before))
+    return seen
 
 
 def _quick_round(bench: Bench, board: Board, variant: Variant, settings: Sequence[Settings]) -> None:
@@ -126,13 +129,13 @@ def _try_variations(bench: Bench, board: Board, leaders: Sequence[str]) -> None:
                 board.add(variant, settings, bench.measure(variant, settings, QUICK), final=False)
 
 
-def _finals(bench: Bench, board: Board, noise: float, plan: Plan, launches: int) -> None:
+def _finals(bench: Bench, board: Board, plan: Plan, launches: int) -> None:
     """Interleaved launches, each in a fresh process; once more where the board drifted in the meantime."""
-    keys = schedule.finalists(board.candidates(), bench.budget, noise=noise)
+    keys = schedule.finalists(board.candidates(), bench.budget, noise=_FINALIST_NOISE)
     for block in range(_BLOCKS):
         board.finals.clear()
         _final_block(bench, board, schedule.interleave(keys, launches), plan, first_launch=block * launches)
-        drifted = [key for key in keys if _drifted(board.finals[key], noise)]
+        drifted = [key for key in keys if _drifted(board.finals[key])]
         if len(drifted) < len(keys):
             return
         bench.listener.note("The board became faster or slower during the finals.")
@@ -149,7 +152,7 @@ def _final_block(bench: Bench, board: Board, order: Sequence[str], plan: Plan, *
         bench.listener.advance(_line(key, measurement))
 
 
-def _drifted(launches: Sequence[Measurement], noise: float) -> bool:
+def _drifted(launches: Sequence[Measurement]) -> bool:
     """Whether the last launch of a candidate differs from its first by more than the board's noise."""
     medians = [launch.latency.median_ns for launch in launches if launch.latency is not None]
-    return len(medians) > 1 and schedule.drift(medians[0], medians[-1], noise)
+    return len(medians) > 1 and schedule.drift(medians[0], medians[-1], _FINALIST_NOISE)
