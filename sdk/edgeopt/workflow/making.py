@@ -49,7 +49,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Kitchen:
+class Maker:
     """What every recipe of one run needs."""
 
     request: Request
@@ -152,12 +152,12 @@ class Kitchen:
 
 
 def settle(
-    kitchen: Kitchen, recipes: Sequence[Recipe], outcomes: Sequence[Variant | Rejection | Judged]
+    maker: Maker, recipes: Sequence[Recipe], outcomes: Sequence[Variant | Rejection | Judged]
 ) -> list[Variant | Rejection]:
     """Turn what was judged into variants: within the budget as it is, the best of a family that misses it recovered.
 
     Args:
-        kitchen: What made them.
+        maker: What made them.
         recipes: The recipe of each outcome.
         outcomes: Variants, rejections, and what was judged.
     """
@@ -166,11 +166,11 @@ def settle(
     for family, outcome in zip(families, outcomes, strict=True):
         if not isinstance(outcome, Judged):
             settled.append(outcome)
-        elif not kitchen.misses(outcome):
-            settled.append(kitchen.finished(outcome))
+        elif not maker.misses(outcome):
+            settled.append(maker.finished(outcome))
         else:
             members = [other for key, other in zip(families, outcomes, strict=True) if key == family]
-            settled.append(_recovered_or_told(kitchen, outcome, _best(kitchen, members)))
+            settled.append(_recovered_or_told(maker, outcome, _best(maker, members)))
     return settled
 
 
@@ -182,18 +182,18 @@ def _family(recipe: Recipe) -> tuple[PassSpec, ...]:
     )
 
 
-def _best(kitchen: Kitchen, members: Sequence[Variant | Rejection | Judged]) -> Variant | Judged:
+def _best(maker: Maker, members: Sequence[Variant | Rejection | Judged]) -> Variant | Judged:
     """The first that holds the budget, else the one that loses least."""
     usable = [member for member in members if not isinstance(member, Rejection)]
-    holding = [member for member in usable if isinstance(member, Variant) or not kitchen.misses(member)]
+    holding = [member for member in usable if isinstance(member, Variant) or not maker.misses(member)]
     missing = [member for member in usable if isinstance(member, Judged)]
     return holding[0] if holding else max(missing, key=lambda member: member.value)
 
 
-def _recovered_or_told(kitchen: Kitchen, judged: Judged, best: Variant | Judged) -> Variant | Rejection:
+def _recovered_or_told(maker: Maker, judged: Judged, best: Variant | Judged) -> Variant | Rejection:
     if best is not judged:
         name = best.name if isinstance(best, Variant) else best.recipe.name
-        reason = f"{kitchen.loss(judged)}; {name}, which differs in calibration alone, loses no more"
+        reason = f"{maker.loss(judged)}; {name}, which differs in calibration alone, loses no more"
         return Rejection(judged.recipe.name, "host_accuracy", reason)
-    recovered = kitchen.recovered(judged)
-    return recovered if isinstance(recovered, Rejection) else kitchen.finished(recovered)
+    recovered = maker.recovered(judged)
+    return recovered if isinstance(recovered, Rejection) else maker.finished(recovered)

@@ -16,7 +16,7 @@ from edgeopt.passes.tools import tool_versions
 from edgeopt.remote.client import connect
 from edgeopt.workflow.filtering import unless_twin, without_siblings
 from edgeopt.workflow.listener import Listener, Silence
-from edgeopt.workflow.making import Judged, Kitchen, settle
+from edgeopt.workflow.making import Judged, Maker, settle
 from edgeopt.workflow.preparing import Prepared, prepare
 from edgeopt.workflow.request import Request
 from edgeopt.workflow.resolving import profile_for, resolve_target
@@ -61,16 +61,16 @@ def make_variants(
     target = registry.target(profile.target)
     recipes = _wanted(request, target.recipes(profile, facts), profile)
     listener.stage("Making variants", len(recipes))
-    kitchen = Kitchen(request, prepared, facts, workspace)
+    maker = Maker(request, prepared, facts, workspace)
     inspection = prepared.inspection
-    model = ModelFacts(inspection.opset, inspection.ir_version, inspection.operators, kitchen.calibrated)
+    model = ModelFacts(inspection.opset, inspection.ir_version, inspection.operators, maker.calibrated)
     judged: list[Variant | Rejection | Judged] = []
     for recipe in recipes:
         reason = target.rules(profile, facts, model, recipe)
-        judged.append(Rejection(recipe.name, "rule", reason) if reason else kitchen.judge(recipe))
+        judged.append(Rejection(recipe.name, "rule", reason) if reason else maker.judge(recipe))
         listener.advance(recipe.name)
     outcomes: list[Variant | Rejection] = [baseline_variant(prepared)]
-    for outcome in settle(kitchen, recipes, judged):
+    for outcome in settle(maker, recipes, judged):
         outcomes.append(unless_twin(outcome, outcomes))
     outcomes = without_siblings(outcomes, workspace.artifacts)
     variants = tuple(outcome for outcome in outcomes if isinstance(outcome, Variant))
