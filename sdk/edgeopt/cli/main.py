@@ -25,11 +25,7 @@ from edgeopt.cli import (
 )
 from edgeopt.errors import EdgeoptError, UsageError
 
-_PLAINER = {
-    "Input should be a valid integer, unable to parse string as an integer": "a whole number is needed",
-    "Input should be a valid number, unable to parse string as a number": "a number is needed",
-    "Input should be greater than or equal to": "it must be at least",
-}
+_PLAINER = {"is not a valid int": "is not a whole number", "is not a valid float": "is not a number"}
 
 app = typer.Typer(
     name="edgeopt",
@@ -89,9 +85,12 @@ def _fail_usage(error: Any, *, as_json: bool) -> NoReturn:
         sys.stderr.write(error.format_message() + "\n")
         sys.exit(UsageError.exit_code)
     text = "no command was given." if type(error).__name__ == "NoArgsIsHelpError" else error.format_message()
-    for pydantics, ours in _PLAINER.items():
-        text = text.replace(pydantics, ours)
-    output.fail(UsageError(text.rstrip(".") + ".", remedy=f"See {place} --help."), as_json=as_json)
+    for theirs, ours in _PLAINER.items():
+        text = text.replace(theirs, ours)
+    output.fail(
+        UsageError(text if text.endswith("?") else text.rstrip(".") + ".", remedy=f"See {place} --help."),
+        as_json=as_json,
+    )
 
 
 if __name__ == "__main__":
