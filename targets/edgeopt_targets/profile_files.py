@@ -61,6 +61,20 @@ def _check(profile: Profile, path: Path) -> None:
         raise DocumentError(f"{path}: two recipes are called {twice[0]!r}.", remedy="Give each its own name.")
 
 
+def outlines() -> tuple[tuple[str, str, tuple[str, ...]], ...]:
+    """Name, description and names of the recipes of all built-in profiles; read, not checked: that takes longer.
+
+    Raises:
+        DocumentError: One of them has none of these, or is no YAML.
+    """
+    found = [documents.read_yaml(path) for path in sorted(profiles_folder().glob("*.yaml"))]
+    try:
+        return tuple((one["name"], one["description"], tuple(r["name"] for r in one["recipes"])) for one in found)
+    except (KeyError, TypeError):
+        load_profiles()  # says what is wrong, and where
+        raise
+
+
 @cache
 def load_profiles() -> tuple[Profile, ...]:
     """All built-in profiles, by name.

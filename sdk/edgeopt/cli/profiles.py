@@ -21,18 +21,16 @@ def list_profiles(context: typer.Context, as_json: options.Json = False) -> None
     """List the profiles."""
     if context.invoked_subcommand is not None:
         return
-    from edgeopt_targets.profile_files import load_profiles
+    from edgeopt_targets import profile_files
 
-    found = load_profiles()
     if as_json:
         from edgeopt import documents
 
-        output.print_json({"profiles": [documents.plain(profile) for profile in found]})
+        output.print_json({"profiles": [documents.plain(profile) for profile in profile_files.load_profiles()]})
         return
     width = shutil.get_terminal_size().columns
-    for profile in found:
-        recipes = ", ".join(recipe.name for recipe in profile.recipes)
-        sys.stdout.write(_entry(profile.name, f"{profile.description}. Tries: {recipes}.", width) + "\n")
+    for name, description, recipes in profile_files.outlines():
+        sys.stdout.write(_entry(name, f"{description}. Tries: {', '.join(recipes)}.", width) + "\n")
 
 
 def _entry(name: str, what: str, width: int) -> str:

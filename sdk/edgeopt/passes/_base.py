@@ -38,6 +38,10 @@ class PassContext:
         keep_float: Names of nodes that must stay in float; only passes that are not `EXACT` get any.
         work: Existing folder for intermediate files.
         cache: Folder where facts about model and data (ranges of tensors) are kept between runs, or ``None``.
+        original: The unmodified network: what parity is judged against, and the teacher of passes that distil.
+        training: Sample file for training, with ``labels`` where the user has some, or ``None``.
+        loss: The user's ``file.py:function(outputs, labels)``; empty takes the one that fits the labels.
+        checkpoint: Where a pass that trains keeps its state; the same file when the pass is begun again.
     """
 
     work: Path
@@ -47,6 +51,10 @@ class PassContext:
     seed: int = 0
     keep_float: tuple[str, ...] = ()
     cache: Path | None = None
+    original: Path | None = None
+    training: Path | None = None
+    loss: str = ""
+    checkpoint: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,8 @@ class Pass(Protocol):
         min_cosine: Smallest cosine similarity to the source model's outputs at which the result counts as right:
             `EXACT`, or a floor under which a lossy result is broken rather than lossy.
         needs_calibration: Whether it cannot work without `PassContext.calibration`.
+        trains: Whether it works on the network as a torch module: it gets a form in which nothing is folded (batch
+            normalisation is there), training samples, and a deadline of its own (`options.max_seconds`).
         operators: Operators of which it needs at least one; empty: any network will do.
         yields: Operators or element types of weights (ONNX names) of which the result must have at least one: proof
             that the pass did something. Empty: nothing is asked.
@@ -85,6 +95,7 @@ class Pass(Protocol):
     options_class: ClassVar[type[Any]]
     min_cosine: ClassVar[float]
     needs_calibration: ClassVar[bool]
+    trains: ClassVar[bool]
     operators: ClassVar[frozenset[str]]
     yields: ClassVar[frozenset[str]]
     optional: ClassVar[bool]

@@ -46,6 +46,7 @@ class CastHalf:
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = 0.9
     needs_calibration: ClassVar[bool] = True
+    trains: ClassVar[bool] = False
     operators: ClassVar[frozenset[str]] = frozenset()
     yields: ClassVar[frozenset[str]] = frozenset({"FLOAT16"})
     optional: ClassVar[bool] = False

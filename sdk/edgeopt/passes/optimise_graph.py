@@ -33,6 +33,7 @@ class OptimiseGraph:
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = EXACT
     needs_calibration: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
     operators: ClassVar[frozenset[str]] = frozenset()
     yields: ClassVar[frozenset[str]] = frozenset()
     optional: ClassVar[bool] = True

@@ -44,6 +44,7 @@ class QuantiseDynamic:
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = 0.5
     needs_calibration: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
     operators: ClassVar[frozenset[str]] = LAYERS
     yields: ClassVar[frozenset[str]] = frozenset({"INT8"})
     optional: ClassVar[bool] = False

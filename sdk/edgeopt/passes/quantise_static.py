@@ -95,6 +95,7 @@ class QuantiseStatic:
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = 0.5
     needs_calibration: ClassVar[bool] = True
+    trains: ClassVar[bool] = False
     operators: ClassVar[frozenset[str]] = LAYERS
     yields: ClassVar[frozenset[str]] = frozenset({"INT8", "UINT8"})
     optional: ClassVar[bool] = False

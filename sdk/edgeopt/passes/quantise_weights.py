@@ -45,6 +45,7 @@ class QuantiseWeights:
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = 0.5
     needs_calibration: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
     operators: ClassVar[frozenset[str]] = frozenset({"MatMul", "Gemm"})
     yields: ClassVar[frozenset[str]] = frozenset({"MatMulNBits"})
     optional: ClassVar[bool] = False

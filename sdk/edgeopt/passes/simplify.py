@@ -36,6 +36,7 @@ class Simplify:
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = EXACT
     needs_calibration: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
     operators: ClassVar[frozenset[str]] = frozenset()
     yields: ClassVar[frozenset[str]] = frozenset()
     optional: ClassVar[bool] = True

@@ -53,7 +53,7 @@ def check_declares_itself(case: Case) -> None:
     """Name, bound and operators are what the slot says; options are a frozen dataclass with readable defaults."""
     kind = pass_class(case.name)
     assert kind.name == case.name, f"the class calls itself {kind.name!r}, its entry point {case.name!r}"
-    assert 0 < kind.min_cosine <= 1, f"min_cosine is {kind.min_cosine}"
+    assert -1 <= kind.min_cosine <= 1, f"min_cosine is {kind.min_cosine}"
     options = kind.options_class
     assert dataclasses.is_dataclass(options), "options_class is not a dataclass"
     assert options.__hash__ is not None, "options_class is not frozen"
