@@ -15,16 +15,42 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from edgeopt import errors
 
+Progress = Callable[[str, float], None]
+"""Hears what a child is at, and which share of it is done, 0 to 1."""
+
 _LOG_TAIL_BYTES = 2000
+_POLL_SECONDS = 0.5
+_PROGRESS = "EDGEOPT_CHILD_PROGRESS"
+"""Names the file that a child writes its progress to; a variable, as the child's own processes may write it too."""
 
 
-def run_child(function: str, arguments: Mapping[str, Any], *, deadline_seconds: float, what: str) -> Any:
+def report_progress(text: str, share: float) -> None:
+    """Say, from inside a child, how far it is; without effect elsewhere.
+
+    Args:
+        text: For a person: ``epoch 3 of 10, loss 0.21, 12 s left``.
+        share: How much is done, 0 to 1.
+    """
+    if path := os.environ.get(_PROGRESS):
+        partial = Path(f"{path}.{os.getpid()}.part")
+        partial.write_text(json.dumps([text, share]))
+        partial.replace(path)
+
+
+def run_child(
+    function: str,
+    arguments: Mapping[str, Any],
+    *,
+    deadline_seconds: float,
+    what: str,
+    on_progress: Progress | None = None,
+) -> Any:
     """Call `function` in a fresh interpreter and return its result.
 
     Args:
@@ -32,6 +58,7 @@ def run_child(function: str, arguments: Mapping[str, Any], *, deadline_seconds: 
         arguments: JSON values.
         deadline_seconds: After this the child and all it started are killed.
         what: What the child does, for messages: ``"exporting nets.py:build"``.
+        on_progress: Called with what the child says by `report_progress`, once for each new text.
 
     Raises:
         ChildError: It crashed, ran past the deadline, or ended without a result.
@@ -46,7 +73,7 @@ def run_child(function: str, arguments: Mapping[str, Any], *, deadline_seconds: 
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment()
             )
             with _killed_with_us(process):
-                status = _wait(process, deadline_seconds)
+                status = _wait(process, deadline_seconds, _follower(Path(folder, "progress.json"), on_progress))
         last_line = _last_line(log_path)
         if status != "timeout" and result_path.exists():
             return _unpack(json.loads(result_path.read_text()))
@@ -83,11 +110,34 @@ def _killed_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
         process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], deadline_seconds: float) -> str:
-    try:
-        returncode = process.wait(timeout=deadline_seconds)
-    except subprocess.TimeoutExpired:
-        return "timeout"
+def _follower(path: Path, on_progress: Progress | None) -> Callable[[], None] | None:
+    """Passes on what the child newly says about its progress."""
+    if on_progress is None:
+        return None
+    said: list[Any] = []
+
+    def follow() -> None:
+        with contextlib.suppress(OSError, ValueError):
+            if (found := json.loads(path.read_text())) != said:
+                said[:] = found
+                on_progress(str(found[0]), float(found[1]))
+
+    return follow
+
+
+def _wait(process: subprocess.Popen[bytes], deadline_seconds: float, follow: Callable[[], None] | None) -> str:
+    """How it ended; polled where somebody follows its progress."""
+    deadline = time.monotonic() + deadline_seconds
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            returncode = process.wait(timeout=min(left, _POLL_SECONDS) if follow else left)
+            break
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= deadline:
+                return "timeout"
+        if follow:
+            follow()
     if returncode < 0:
         return f"crash:{_signal_name(-returncode)}"
     return f"exit:{returncode}" if returncode else "no_result"
@@ -112,6 +162,7 @@ def _unpack(document: dict[str, Any]) -> Any:
 def _main(folder: str) -> int:
     """Entry of the child: read the job, call the function, write the result atomically."""
     _die_with_parent()
+    os.environ[_PROGRESS] = str(Path(folder, "progress.json"))
     job = json.loads(Path(folder, "job.json").read_text())
     module_name, _, name = job["function"].partition(":")
     try:

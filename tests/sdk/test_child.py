@@ -25,6 +25,11 @@ def floods(mebibytes):
     for _ in range(mebibytes): os.write(1, b"noise " * 174763)
     os.write(2, b"\\x1b[2Jlast words\\n")
     os._exit(3)
+def counts():
+    from edgeopt.child import report_progress
+    for step in (1, 2):
+        report_progress(f"step {step} of 2", step / 2)
+        time.sleep(1.2)
 def refuses(): raise DataError("label 12 of 10 classes.", remedy="Count again.")
 def breaks(): raise RuntimeError("a tool's own error")
 def hangs(pids):
@@ -112,3 +117,15 @@ def wait_until_gone(pid: int) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def test_what_a_child_says_of_its_progress_is_heard_once_each() -> None:
+    heard: list[tuple[str, float]] = []
+    run_child(
+        "children:counts",
+        {},
+        deadline_seconds=60,
+        what="counting",
+        on_progress=lambda text, share: heard.append((text, share)),
+    )
+    assert heard == [("step 1 of 2", 0.5), ("step 2 of 2", 1.0)]

@@ -32,5 +32,20 @@ class Recipe:
     recover: bool = False
 
 
+@dataclass(frozen=True)
+class NamedRecipe:
+    """A recipe that may be asked for by name, with the reason to do so.
+
+    Attributes:
+        recipe: What is done.
+        when: When it wins, and when it does not, in one sentence.
+        trains: Whether it is tried without being named where the user gives training samples.
+    """
+
+    recipe: Recipe
+    when: str
+    trains: bool = False
+
+
 BASELINE = Recipe(name="original")
 """The unmodified model: always a candidate, always measured first."""

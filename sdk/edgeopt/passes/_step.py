@@ -53,13 +53,15 @@ def run_step(
 
 
 def _context(fields: dict[str, Any]) -> PassContext:
-    paths = {name: Path(fields[name]) if fields[name] else None for name in ("calibration", "cache")}
+    optional = ("calibration", "cache", "original", "training", "checkpoint")
+    paths = {name: Path(fields[name]) if fields.get(name) else None for name in optional}
     return PassContext(
         work=Path(fields["work"]),
         machine=fields["machine"],
         isa=tuple(fields["isa"]),
         seed=fields["seed"],
         keep_float=tuple(fields["keep_float"]),
+        loss=fields.get("loss", ""),
         **paths,
     )
 

@@ -10,12 +10,12 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeopt.child import run_child
+from edgeopt.child import Progress, run_child
 from edgeopt.core.recipe import PassSpec, Recipe
 from edgeopt.errors import ChildError, EdgeoptError, ParityError, PassError
 from edgeopt.graph.parity import Parity
@@ -39,7 +39,11 @@ class MakeContext:
         isa: Its ISA flags.
         seed: Seed of every random choice.
         keep_float: Names of nodes that lossy passes leave in float.
-        deadline_seconds: For each pass.
+        deadline_seconds: For each pass; passes that train get their own `max_seconds` on top.
+        trainable: The network in a form in which nothing is folded, for recipes that train; ``None`` takes the source.
+        training: Sample file for passes that train, or ``None``.
+        loss: The user's loss as ``file.py:function``; empty takes the one that fits the labels.
+        on_progress: Hears how far a pass is.
     """
 
     golden: Path
@@ -50,6 +54,10 @@ class MakeContext:
     seed: int = 0
     keep_float: tuple[str, ...] = ()
     deadline_seconds: float = 600.0
+    trainable: Path | None = None
+    training: Path | None = None
+    loss: str = ""
+    on_progress: Progress | None = None
 
 
 @dataclass(frozen=True)
@@ -84,11 +92,17 @@ def make_variant(source: Path, recipe: Recipe, context: MakeContext) -> Made:
     """
     steps = [(spec, load_pass(spec)) for spec in recipe.passes]
     context.cache.mkdir(parents=True, exist_ok=True)
-    made, key = Made(source), digest_of(file_digest(source), tool_versions())
+    original = _original(source, [step for _, step in steps], context)
+    made, key = Made(original), digest_of(file_digest(original), file_digest(source), tool_versions())
     for spec, step in steps:
         key = digest_of(key, _identity(spec, step, context))
-        made = _stored(made, context.cache, key) or _made_now(source, made, spec, step, context, key)
+        made = _Step(original, spec, step, context, key).result(made)
     return made
+
+
+def _original(source: Path, steps: Sequence[Pass], context: MakeContext) -> Path:
+    """The form of the unmodified network that a recipe starts from."""
+    return context.trainable if context.trainable and any(step.trains for step in steps) else source
 
 
 def digest_of(*parts: Any) -> str:
@@ -98,7 +112,10 @@ def digest_of(*parts: Any) -> str:
 
 def _identity(spec: PassSpec, step: Pass, context: MakeContext) -> list[Any]:
     """Everything that this step's bytes depend on, besides its input."""
-    data = file_digest(context.calibration) if context.calibration and step.needs_calibration else ""
+    uses_calibration = step.needs_calibration or step.trains
+    data = [file_digest(context.calibration) if context.calibration and uses_calibration else ""]
+    if step.trains:
+        data += [file_digest(context.training) if context.training else "", context.loss]
     return [
         spec.name,
         asdict(step.options),
@@ -111,21 +128,105 @@ def _identity(spec: PassSpec, step: Pass, context: MakeContext) -> list[Any]:
 
 
 def _kept(step: Pass, context: MakeContext) -> list[str]:
-    return sorted(context.keep_float) if step.min_cosine < EXACT else []
+    """Layers that must stay in float; nothing to passes that train, or every such layer would train all again."""
+    return sorted(context.keep_float) if step.min_cosine < EXACT and not step.trains else []
 
 
-def _stored(before: Made, cache: Path, key: str) -> Made | None:
-    """What an earlier call kept, if it is whole."""
-    path, record = cache / f"{key}.onnx", cache / f"{key}.json"
-    try:
-        document = json.loads(record.read_text())
-        if document.get("skipped"):
-            return _after_skip(before, document["skipped"])
-        if file_digest(path) != document["digest"]:
+@dataclass(frozen=True)
+class _Step:
+    """One pass of a recipe, and the key that its result is kept by."""
+
+    original: Path
+    spec: PassSpec
+    step: Pass
+    context: MakeContext
+    key: str
+
+    def result(self, before: Made) -> Made:
+        """What an earlier call kept, if it is whole, else what is made now."""
+        return self._stored(before) or self._made_now(before)
+
+    def _path(self, suffix: str) -> Path:
+        return self.context.cache / f"{self.key}.{suffix}"
+
+    def _stored(self, before: Made) -> Made | None:
+        try:
+            document = json.loads(self._path("json").read_text())
+            if document.get("skipped"):
+                return _after_skip(before, document["skipped"])
+            if file_digest(self._path("onnx")) != document["digest"]:
+                return None
+        except (OSError, ValueError, KeyError):
             return None
-    except (OSError, ValueError, KeyError):
-        return None
-    return _after(before, path, document)
+        return _after(before, self._path("onnx"), document)
+
+    def _made_now(self, before: Made) -> Made:
+        with tempfile.TemporaryDirectory(dir=self.context.cache, prefix="work-") as work:
+            try:
+                document = self._run(before.path, Path(work))
+            except PassError as error:
+                if not self.step.optional:
+                    raise
+                note = f"{error.message} Went on with the result before it."
+                if not isinstance(error.__cause__, ChildError):
+                    self._keep({"skipped": note})
+                return _after_skip(before, note)
+            produced = Path(work, "result.onnx")
+            document["digest"] = file_digest(produced)
+            produced.replace(self._path("onnx"))
+        self._keep(document)
+        self._path("checkpoint").unlink(missing_ok=True)
+        return _after(before, self._path("onnx"), document)
+
+    def _run(self, current: Path, work: Path) -> dict[str, Any]:
+        """The pass in its child; every failure comes back as a `PassError` that names the pass."""
+        name, context = self.spec.name, self.context
+        try:
+            document: dict[str, Any] = run_child(
+                "edgeopt.passes._step:run_step",
+                self._arguments(current, work),
+                deadline_seconds=context.deadline_seconds + getattr(self.step.options, "max_seconds", 0.0),
+                what=f"pass {name}",
+                on_progress=context.on_progress,
+            )
+        except ParityError as error:
+            raise ParityError(f"pass {name}: {error.message}", remedy=error.remedy) from None
+        except ChildError as error:
+            raise PassError(error.message, remedy=error.remedy) from error
+        except EdgeoptError as error:
+            raise PassError(f"pass {name}: {error.message}", remedy=error.remedy) from None
+        return document
+
+    def _arguments(self, current: Path, work: Path) -> dict[str, Any]:
+        context = self.context
+        return {
+            "name": self.spec.name,
+            "options": dict(self.spec.options),
+            "paths": {
+                "source": str(current),
+                "destination": str(work / "result.onnx"),
+                "original": str(self.original),
+                "golden": str(context.golden),
+            },
+            "context": {
+                "work": str(work),
+                "calibration": str(context.calibration or ""),
+                "cache": str(context.cache),
+                "machine": context.machine,
+                "isa": list(context.isa),
+                "seed": context.seed,
+                "keep_float": _kept(self.step, context),
+                "original": str(self.original),
+                "training": str(context.training or ""),
+                "loss": context.loss,
+                "checkpoint": str(self._path("checkpoint")),
+            },
+        }
+
+    def _keep(self, document: Mapping[str, Any]) -> None:
+        partial = self._path(f"{os.getpid()}.part")
+        partial.write_text(json.dumps(document))
+        partial.replace(self._path("json"))
 
 
 def _after(before: Made, path: Path, document: Mapping[str, Any]) -> Made:
@@ -139,65 +240,3 @@ def _after(before: Made, path: Path, document: Mapping[str, Any]) -> Made:
 
 def _after_skip(before: Made, reason: str) -> Made:
     return Made(before.path, (*before.notes, reason), before.kept_float, before.parity)
-
-
-def _made_now(source: Path, before: Made, spec: PassSpec, step: Pass, context: MakeContext, key: str) -> Made:
-    path = context.cache / f"{key}.onnx"
-    with tempfile.TemporaryDirectory(dir=context.cache, prefix="work-") as work:
-        try:
-            document = _run(source, before.path, spec, step, context, Path(work))
-        except PassError as error:
-            if not step.optional:
-                raise
-            note = f"{error.message} Went on with the result before it."
-            if not isinstance(error.__cause__, ChildError):
-                _keep(context.cache, key, {"skipped": note})
-            return _after_skip(before, note)
-        produced = Path(work, "result.onnx")
-        document["digest"] = file_digest(produced)
-        produced.replace(path)
-    _keep(context.cache, key, document)
-    return _after(before, path, document)
-
-
-def _run(source: Path, current: Path, spec: PassSpec, step: Pass, context: MakeContext, work: Path) -> dict[str, Any]:
-    """One pass in its child; every failure comes back as a `PassError` that names the pass."""
-    arguments = {
-        "name": spec.name,
-        "options": dict(spec.options),
-        "paths": {
-            "source": str(current),
-            "destination": str(work / "result.onnx"),
-            "original": str(source),
-            "golden": str(context.golden),
-        },
-        "context": {
-            "work": str(work),
-            "calibration": str(context.calibration) if context.calibration else "",
-            "cache": str(context.cache),
-            "machine": context.machine,
-            "isa": list(context.isa),
-            "seed": context.seed,
-            "keep_float": _kept(step, context),
-        },
-    }
-    try:
-        document: dict[str, Any] = run_child(
-            "edgeopt.passes._step:run_step",
-            arguments,
-            deadline_seconds=context.deadline_seconds,
-            what=f"pass {spec.name}",
-        )
-    except ParityError as error:
-        raise ParityError(f"pass {spec.name}: {error.message}", remedy=error.remedy) from None
-    except ChildError as error:
-        raise PassError(error.message, remedy=error.remedy) from error
-    except EdgeoptError as error:
-        raise PassError(f"pass {spec.name}: {error.message}", remedy=error.remedy) from None
-    return document
-
-
-def _keep(cache: Path, key: str, document: Mapping[str, Any]) -> None:
-    partial = cache / f"{key}.{os.getpid()}.part"
-    partial.write_text(json.dumps(document))
-    partial.replace(cache / f"{key}.json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-LIBRARIES = ("edgeopt", "numpy", "onnx", "onnxruntime", "onnxslim")
+LIBRARIES = ("edgeopt", "numpy", "onnx", "onnxruntime", "onnxslim", "tensorly", "torch", "torch-pruning")
 
 
 def tool_versions() -> dict[str, str]:

@@ -39,6 +39,7 @@ class Case:
         samples: Sample file with the network's inputs, at least four samples.
         work: Empty folder.
         isa: ISA flags of the device that is meant.
+        training: Sample file with labels, for passes that train.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Case:
     work: Path
     options: Mapping[str, Any] = field(default_factory=dict)
     isa: tuple[str, ...] = ("avx2",)
+    training: Path | None = None
 
 
 def check_declares_itself(case: Case) -> None:
@@ -71,7 +73,13 @@ def check_refuses_unknown_options(case: Case) -> None:
 def check_is_right(case: Case) -> None:
     """The made file checks, loads, is not constant, agrees as well as the pass declares, and really changed."""
     recipe = Recipe("conformance", (PassSpec(case.name, case.options),))
-    context = MakeContext(golden=case.samples, cache=case.work / "cache", calibration=case.samples, isa=case.isa)
+    context = MakeContext(
+        golden=case.samples,
+        cache=case.work / "cache",
+        calibration=case.samples,
+        isa=case.isa,
+        training=case.training,
+    )
     made = make_variant(case.network, recipe, context)
     assert made.path != case.network, f"the pass fell back: {made.notes}"
     assert made.parity.cosine >= _loaded(case).min_cosine
@@ -93,7 +101,7 @@ def check_is_bounded(case: Case) -> None:
 
 def check_keeps_float(case: Case) -> None:
     """A lossy pass refuses to keep a node that does not exist, rather than keep nothing in silence."""
-    if pass_class(case.name).min_cosine >= EXACT:
+    if pass_class(case.name).min_cosine >= EXACT or pass_class(case.name).trains:
         return
     message = _refusal(lambda: _apply(case, "kept", keep_float=("no_such_node",)))
     assert "no_such_node" in message, "an unknown node in keep_float was accepted, or not named"
@@ -133,6 +141,8 @@ def _loaded(case: Case) -> Pass:
 def _apply(case: Case, name: str, **changes: Any) -> Path:
     work = case.work / name
     work.mkdir(parents=True)
-    context = PassContext(work=work, calibration=case.samples, isa=case.isa)
+    context = PassContext(
+        work=work, calibration=case.samples, isa=case.isa, training=case.training, original=case.network
+    )
     _loaded(case).apply(case.network, work / "result.onnx", dataclasses.replace(context, **changes))
     return work / "result.onnx"
