@@ -63,19 +63,19 @@ def save_sorted(model: Any, path: Path) -> None:
 
     nodes = list(model.graph.node)
     producers = {name: index for index, node in enumerate(nodes) for name in node.output if name}
-    needs = {index: {producers[name] for name in _reads(node) if name in producers} for index, node in enumerate(nodes)}
+    needs = {index: {producers[name] for name in reads(node) if name in producers} for index, node in enumerate(nodes)}
     order = list(TopologicalSorter(needs).static_order())
     del model.graph.node[:]
     model.graph.node.extend(nodes[index] for index in order)
     onnx.save(model, path)
 
 
-def _reads(node: Any) -> Iterator[str]:
+def reads(node: Any) -> Iterator[str]:
     """Tensors that a node reads, those that its subgraphs take from outside included."""
     yield from node.input
     for attribute in node.attribute:
         for inner in attribute.g.node:
-            yield from _reads(inner)
+            yield from reads(inner)
 
 
 def with_rewritten_gemm(names: Iterable[str]) -> list[str]:
