@@ -112,6 +112,9 @@ class Heard:
         self._stage = name
         self.lines.append(name)
 
+    def detail(self, text: str) -> None:
+        pass
+
     def advance(self, text: str) -> None:
         self.lines.append(f"{self._stage}: {text}")
 

@@ -188,6 +188,9 @@ class _FillsTheDisk(Heard):
         super().__init__()
         self.filler = root / "filler"
 
+    def detail(self, text: str) -> None:
+        pass
+
     def advance(self, text: str) -> None:
         super().advance(text)
         if self.lines[-1].startswith("Measuring") and not self.filler.exists():

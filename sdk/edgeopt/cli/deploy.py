@@ -16,6 +16,9 @@ def deploy(
     ] = None,
     target: options.Target = None,
     data: options.Data = None,
+    train: options.Train = None,
+    loss: options.Loss = None,
+    training_samples: options.TrainingSamples = None,
     metric: Annotated[
         str | None, typer.Option("--metric", help="top1, fidelity, or file.py:function(outputs, labels) -> float.")
     ] = None,
@@ -50,7 +53,8 @@ def deploy(
         typer.Option("--random-data", help="Without --data: calibrate on random inputs; accuracy stays unknown."),
     ] = None,
     profile: options.Profile = None,
-    recipes: Annotated[str | None, typer.Option("--recipes", help="Only these recipes, separated by commas.")] = None,
+    recipes: options.Recipes = None,
+    recipe_file: options.RecipeFile = None,
     threads: Annotated[str | None, typer.Option("--threads", help="Only these thread counts: 1,2,4.")] = None,
     effort: Annotated[
         str | None, typer.Option("--effort", help="Plan of the finals: quick, standard or full.  [default: standard]")
@@ -79,6 +83,9 @@ def deploy(
             "model": model,
             "target": target,
             "data": data,
+            "train": train,
+            "loss": loss,
+            "training-samples": training_samples,
             "metric": metric,
             "max-drop": max_drop,
             "max-latency": max_latency,
@@ -95,6 +102,7 @@ def deploy(
             "random-data": random_data,
             "profile": profile,
             "recipes": recipes,
+            "recipe-file": recipe_file,
             "threads": threads,
             "effort": effort,
             "launches": launches,

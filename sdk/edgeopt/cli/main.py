@@ -19,6 +19,7 @@ from edgeopt.cli import (
     output,
     passes,
     profiles,
+    recipes,
     report,
     runs,
     select,
@@ -46,6 +47,7 @@ app.add_typer(devices.app, name="device")
 app.add_typer(runs.app, name="runs")
 app.add_typer(profiles.app, name="profiles")
 app.command("passes")(passes.passes)
+app.command("recipes")(recipes.recipes)
 
 
 @app.callback(invoke_without_command=True)

@@ -33,3 +33,22 @@ Profile = Annotated[
     str | None, typer.Option("--profile", metavar="NAME", help="Take this hardware profile, not the probed one.")
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the data split and every random choice.")]
+Train = Annotated[
+    str | None,
+    typer.Option("--train", metavar="SOURCE", help="Training samples, in the forms of --data, for passes that train."),
+]
+Loss = Annotated[
+    str | None, typer.Option("--loss", help="file.py:function(outputs, labels) -> tensor.  [default: by the labels]")
+]
+TrainingSamples = Annotated[
+    int | None, typer.Option("--training-samples", help="Most training samples that are read.  [default: 50000]")
+]
+Recipes = Annotated[
+    str | None,
+    typer.Option(
+        "--recipes", metavar="NAMES", help="Only these, separated by commas; edgeopt recipes lists those that ship."
+    ),
+]
+RecipeFile = Annotated[
+    str | None, typer.Option("--recipe-file", metavar="FILE", help="YAML file with recipes of your own, tried too.")
+]

@@ -18,14 +18,28 @@ from edgeopt.workflow.request import DataRequest, Request
 
 FILE_NAME = "edgeopt.yaml"
 KEYS = (
-    *("model", "target", "data", "metric", "input", "layout", "scale", "calibration", "evaluation", "overlap"),
+    *(
+        "model",
+        "target",
+        "data",
+        "metric",
+        "train",
+        "loss",
+        "training-samples",
+        "input",
+        "layout",
+        "scale",
+        "calibration",
+        "evaluation",
+        "overlap",
+    ),
     *("max-drop", "max-latency", "max-memory", "max-size", "minimise", "random-data"),
-    *("app", "profile", "recipes", "threads", "effort", "launches", "activate", "fresh", "seed"),
+    *("app", "profile", "recipes", "recipe-file", "threads", "effort", "launches", "activate", "fresh", "seed"),
 )
 """What the file may say: the options of `edgeopt deploy`; other commands leave aside what is not theirs."""
 
 _KINDS: dict[str, tuple[Any, str]] = {
-    **dict.fromkeys(("calibration", "evaluation", "launches", "seed"), (int, "a whole number")),
+    **dict.fromkeys(("calibration", "evaluation", "training-samples", "launches", "seed"), (int, "a whole number")),
     **dict.fromkeys(("overlap", "random-data", "activate", "fresh"), (bool, "true or false")),
     "input": (list, "a list, as in: input: ['x=1,3,224,224']"),
     "recipes": ((list, str), "a list of names"),
@@ -55,6 +69,7 @@ def build(options: Mapping[str, Any]) -> Request:
         budget=budget(values),
         input_shapes=quantities.parse_shapes([str(text) for text in values.get("input", [])]),
         recipes=tuple(_words(values.get("recipes"))),
+        recipe_file=str(values["recipe-file"]) if "recipe-file" in values else None,
         threads=quantities.parse_counts(str(values["threads"]), "--threads") if "threads" in values else (),
         **{key: values[key] for key in _AS_THEY_ARE if key in values},
     )
@@ -89,7 +104,11 @@ def _check_kind(path: Path, key: str, value: object) -> None:
 
 
 def _data(values: Mapping[str, Any]) -> DataRequest:
-    named = {"calibration": "calibration_samples", "evaluation": "evaluation_samples"}
+    named = {
+        "calibration": "calibration_samples",
+        "evaluation": "evaluation_samples",
+        "training-samples": "training_samples",
+    }
     counts = {field: int(values[option]) for option, field in named.items() if option in values}
     return DataRequest(
         source=values.get("data"),
@@ -98,6 +117,8 @@ def _data(values: Mapping[str, Any]) -> DataRequest:
         scale=parse_scale(str(values["scale"])) if "scale" in values else None,
         overlap=bool(values.get("overlap", False)),
         random=bool(values.get("random-data", False)),
+        training=values.get("train"),
+        loss=values.get("loss"),
         **counts,
     )
 

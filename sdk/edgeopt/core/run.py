@@ -25,6 +25,9 @@ class DataSummary:
         generated: Whether the samples are random numbers: then fidelity says nothing about accuracy.
         seed: Seed of the split.
         overlap: Whether one set serves as both because the user said so.
+        training_source: What the user typed for training samples; empty where there are none.
+        training_digest: Of those samples and of the loss.
+        training_samples: How many.
     """
 
     source: str
@@ -36,6 +39,9 @@ class DataSummary:
     generated: bool
     seed: int
     overlap: bool = False
+    training_source: str = ""
+    training_digest: str = ""
+    training_samples: int = 0
 
 
 @dataclass(frozen=True)

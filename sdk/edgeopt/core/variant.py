@@ -19,6 +19,7 @@ class Provenance:
         data_digest: Calibration data, split, preprocessing and seed in one digest; empty where no data was used.
         tools: Library versions, by name.
         seed: Seed of every random choice.
+        training_digest: Of training samples and loss; empty where nothing was trained on them.
     """
 
     model_digest: str
@@ -26,6 +27,7 @@ class Provenance:
     data_digest: str
     tools: Mapping[str, str]
     seed: int
+    training_digest: str = ""
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,8 @@ def load_samples(
         ChildError: The user's function or the model crashed or ran past the deadline.
     """
     files = [text for text in (source, options.metric) if text is not None and is_function(text)]
-    code = "\n".join(_code(text) for text in files)
-    _check_source(source)
+    code = "\n".join(source_text(text) for text in files)
+    check_source(source)
     _check_metric(options.metric)
     with tempfile.TemporaryDirectory(prefix=".samples-", dir=folder) as scratch:
         collected = run_child(
@@ -111,13 +111,18 @@ def _summary(source: str | None, options: SampleOptions, result: Mapping[str, An
     )
 
 
-def _code(source: str) -> str:
-    """Source text of the user's file; of a module, as its file cannot be found without importing it, its name."""
+def source_text(source: str) -> str:
+    """Source text of a function's file; of a module, as its file cannot be found without importing it, its name."""
     path = check_function(source, DataError)
     return path.read_text(encoding="utf-8") if path else source
 
 
-def _check_source(source: str | None) -> None:
+def check_source(source: str | None) -> None:
+    """Refuse what cannot be data.
+
+    Raises:
+        DataError: It is neither an `.npz` file that is there nor a function.
+    """
     if source is None or is_function(source):
         return
     path = Path(source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -99,6 +100,40 @@ def load_model(
         notes=(*(exported["notes"] if exported else ()), *notes),
     )
     return LoadedModel(model, path)
+
+
+def export_trainable(
+    source: str,
+    destination: Path,
+    *,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    deadline_seconds: float = 600,
+) -> None:
+    """Write a network as ONNX with nothing folded, so that it can be trained: batch normalisation stays.
+
+    Args:
+        source: As for `load_model`; an ONNX file is written as it is.
+        destination: The file to make.
+        input_shapes: As for `load_model`.
+        deadline_seconds: For the export.
+
+    Raises:
+        ModelError: The network cannot be exported so.
+        ChildError: The export crashed or ran past the deadline.
+    """
+    partial = destination.with_suffix(f".{os.getpid()}.part.onnx")
+    run_child(
+        "edgeopt.graph.torch_trainable:export_trainable",
+        {
+            "source": source,
+            "destination": str(partial),
+            "input_shapes": {name: list(sizes) for name, sizes in (input_shapes or {}).items()},
+            "example": None,
+        },
+        deadline_seconds=deadline_seconds,
+        what=f"exporting {source} for training",
+    )
+    partial.replace(destination)
 
 
 def _destination(source: str, folder: Path) -> Path:

@@ -48,7 +48,7 @@ def split(
     """
     taken, asked = decode(Signature, signature, where="signature"), decode(SampleOptions, options, where="options")
     metric = asked.metric or "fidelity"
-    feeds = _feeds(collected["members"], batch_size(taken))
+    feeds = feeds_of(collected["members"], batch_size(taken))
     total = len(next(iter(feeds.values())))
     sizes = split_sizes(total, asked, generated=collected["generated"])
     ordered, digest = _shuffled(feeds, sizes, asked, code, Path(folder))
@@ -86,7 +86,7 @@ def split_sizes(total: int, options: SampleOptions, *, generated: bool = False) 
     return calibration, evaluation
 
 
-def _feeds(members: Mapping[str, Any], batch: int | None) -> dict[str, Any]:
+def feeds_of(members: Mapping[str, Any], batch: int | None) -> dict[str, Any]:
     """Collected rows as whole feeds [feeds, *feed shape], and labels [feeds, ...]; a cut last batch is left out."""
     rows = next(member["count"] for name, member in members.items() if name != LABELS)
     size = batch or 1

@@ -14,6 +14,9 @@ class Listener(Protocol):
     def advance(self, text: str) -> None:
         """One step of the stage is done; `text` says which."""
 
+    def detail(self, text: str) -> None:
+        """What the current step is at."""
+
     def note(self, text: str) -> None:
         """Something that the user should know."""
 
@@ -25,6 +28,9 @@ class Silence:
         """Ignore."""
 
     def advance(self, text: str) -> None:
+        """Ignore."""
+
+    def detail(self, text: str) -> None:
         """Ignore."""
 
     def note(self, text: str) -> None:

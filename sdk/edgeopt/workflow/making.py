@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgeopt.child import Progress
 from edgeopt.core.device import DeviceFacts
 from edgeopt.core.model import Artifact
 from edgeopt.core.recipe import PassSpec, Recipe
@@ -18,6 +19,7 @@ from edgeopt.errors import ChildError, ParityError, PassError
 from edgeopt.graph.evaluate import evaluate_onnx
 from edgeopt.passes.make import Made, MakeContext, make_variant
 from edgeopt.passes.recover import Goal, recover
+from edgeopt.passes.registry import pass_class
 from edgeopt.passes.tools import tool_versions
 from edgeopt.store.keys import variant_key
 from edgeopt.workflow.preparing import Prepared
@@ -50,12 +52,20 @@ class Judged:
 
 @dataclass(frozen=True)
 class Maker:
-    """What every recipe of one run needs."""
+    """What every recipe of one run needs.
+
+    Attributes:
+        request, prepared, facts, workspace: What to make, of what, for what, and where it is kept.
+        trainable: The network with nothing folded; ``None`` takes the source.
+        on_progress: Hears how far a pass is.
+    """
 
     request: Request
     prepared: Prepared
     facts: DeviceFacts
     workspace: Workspace
+    trainable: Path | None = None
+    on_progress: Progress | None = None
 
     @property
     def context(self) -> MakeContext:
@@ -67,6 +77,10 @@ class Maker:
             machine=self.facts.machine,
             isa=self.facts.isa,
             seed=self.request.seed,
+            trainable=self.trainable,
+            training=self.path(self.prepared.training) if self.prepared.training else None,
+            loss=self.request.data.loss or "",
+            on_progress=self.on_progress,
         )
 
     @property
@@ -148,7 +162,14 @@ class Maker:
 
     def _provenance(self, recipe: Recipe) -> Provenance:
         prepared, seed = self.prepared, self.request.seed
-        return Provenance(prepared.model.artifact.digest, recipe, prepared.summary.digest, tool_versions(), seed)
+        training = prepared.summary.training_digest if trains(recipe) else ""
+        data = prepared.summary.digest
+        return Provenance(prepared.model.artifact.digest, recipe, data, tool_versions(), seed, training)
+
+
+def trains(recipe: Recipe) -> bool:
+    """Whether one of its passes trains."""
+    return any(pass_class(spec.name).trains for spec in recipe.passes)
 
 
 def settle(

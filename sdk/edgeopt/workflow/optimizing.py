@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeopt.core.device import DeviceFacts
 from edgeopt.core.profile import Profile
-from edgeopt.core.recipe import BASELINE, Recipe
+from edgeopt.core.recipe import BASELINE
 from edgeopt.core.variant import Provenance, Rejection, Variant
-from edgeopt.errors import UsageError
 from edgeopt.passes.tools import tool_versions
 from edgeopt.remote.client import connect
 from edgeopt.workflow.filtering import unless_twin, without_siblings
 from edgeopt.workflow.listener import Listener, Silence
-from edgeopt.workflow.making import Judged, Maker, settle
-from edgeopt.workflow.preparing import Prepared, prepare
+from edgeopt.workflow.making import Judged, Maker, settle, trains
+from edgeopt.workflow.preparing import Prepared, prepare, trainable_form
+from edgeopt.workflow.recipes import wanted
 from edgeopt.workflow.request import Request
 from edgeopt.workflow.resolving import profile_for, resolve_target
 from edgeopt.workflow.workspace import Workspace
@@ -56,12 +55,15 @@ def make_variants(
     """Make every recipe that the target's rules let through.
 
     Raises:
-        UsageError: `request.recipes` names a recipe that the profile does not have.
+        UsageError: `request.recipes` names a recipe that there is not.
+        DocumentError: The user's file of recipes is not one.
     """
     target = registry.target(profile.target)
-    recipes = _wanted(request, target.recipes(profile, facts), profile)
+    recipes = target.recipes(replace(profile, recipes=wanted(request, profile)), facts)
     listener.stage("Making variants", len(recipes))
-    maker = Maker(request, prepared, facts, workspace)
+    training = any(trains(recipe) for recipe in recipes)
+    trainable = trainable_form(request, prepared, workspace, listener) if training else None
+    maker = Maker(request, prepared, facts, workspace, trainable, lambda text, _: listener.detail(text))
     inspection = prepared.inspection
     model = ModelFacts(inspection.opset, inspection.ir_version, inspection.operators, maker.calibrated)
     judged: list[Variant | Rejection | Judged] = []
@@ -78,17 +80,6 @@ def make_variants(
     for rejection in rejections:
         listener.note(f"Left out {rejection.name}: {rejection.reason}")
     return VariantSet(variants, rejections)
-
-
-def _wanted(request: Request, recipes: Sequence[Recipe], profile: Profile) -> tuple[Recipe, ...]:
-    names = [recipe.name for recipe in recipes]
-    unknown = [name for name in request.recipes if name not in names]
-    if unknown:
-        raise UsageError(
-            f"--recipes names {unknown[0]!r}, which profile {profile.name!r} does not have.",
-            remedy=f"Use one of {', '.join(names)}.",
-        )
-    return tuple(recipe for recipe in recipes if not request.recipes or recipe.name in request.recipes)
 
 
 def optimize_into(

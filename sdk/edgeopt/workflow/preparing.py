@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeopt.core.model import Artifact, Model
 from edgeopt.core.run import DataSummary
+from edgeopt.errors import ChildError, ModelError
 from edgeopt.graph import source
 from edgeopt.graph.data import load_samples
 from edgeopt.graph.evaluate import BUILT_IN
 from edgeopt.graph.inspect import Inspection, inspect_onnx
+from edgeopt.graph.training_data import check_loss, load_training
 from edgeopt.workflow.listener import Listener
 from edgeopt.workflow.request import Request
 from edgeopt.workflow.workspace import Workspace
@@ -28,6 +31,7 @@ class Prepared:
         summary: Where the samples came from.
         baseline: The source model's metric on the evaluation samples, computed here.
         calibration, evaluation, golden: Sample files in the store.
+        training: Sample file to train on, in the store; ``None`` where the user gave none.
     """
 
     model: Model
@@ -37,6 +41,7 @@ class Prepared:
     calibration: Artifact
     evaluation: Artifact
     golden: Artifact
+    training: Artifact | None = None
 
     @property
     def device_metric(self) -> str:
@@ -76,11 +81,49 @@ def prepare(request: Request, workspace: Workspace, listener: Listener) -> Prepa
             golden=store.add(samples.golden, "npz"),
         )
         store.add(loaded.path, "onnx")
+        if request.data.training:
+            prepared = _with_training(prepared, request, workspace, listener, folder)
     if samples.summary.generated:
         listener.note("Without --data the inputs are random numbers: accuracy stays unknown.")
     for note in (*loaded.model.notes, *samples.notes):
         listener.note(note)
     return prepared
+
+
+def _with_training(
+    prepared: Prepared, request: Request, workspace: Workspace, listener: Listener, folder: Path
+) -> Prepared:
+    """The same with training samples; what is trained depends on them and on the loss."""
+    data, source = request.data, str(request.data.training)
+    loss = check_loss(data.loss) if data.loss else ""
+    listener.stage("Reading training samples", 0)
+    training = load_training(
+        source,
+        prepared.model.signature,
+        options=data.sample_options(request.seed),
+        samples=data.training_samples,
+        evaluation=workspace.artifacts.path(prepared.evaluation),
+        folder=folder,
+    )
+    for note in training.notes:
+        listener.note(note)
+    digest = hashlib.sha256((training.digest + loss).encode()).hexdigest()
+    summary = replace(
+        prepared.summary, training_source=source, training_digest=digest, training_samples=training.samples
+    )
+    return replace(prepared, summary=summary, training=workspace.artifacts.add(training.path, "npz"))
+
+
+def trainable_form(request: Request, prepared: Prepared, workspace: Workspace, listener: Listener) -> Path | None:
+    """The user's torch network with nothing folded, which training needs; ``None`` where the source is all there is."""
+    path = workspace.cache_folder("trainable") / f"{prepared.model.artifact.digest}.onnx"
+    if not path.exists():
+        try:
+            source.export_trainable(request.model, path, input_shapes=request.input_shapes)
+        except (ModelError, ChildError) as error:
+            listener.note(f"Training starts from the folded network: {error.message}")
+            return None
+    return path
 
 
 def look_at(model: str, input_shapes: dict[str, tuple[int, ...]]) -> Model:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 
 from edgeopt.core.budget import Budget
 from edgeopt.core.plan import FINALS
+from edgeopt.core.recipe import Recipe
 from edgeopt.errors import UsageError
 from edgeopt.graph.sample_options import Layout, SampleOptions
 
@@ -31,6 +32,9 @@ class DataRequest:
         scale: Factor that every sample is multiplied with (1/255 for bytes).
         overlap: Use the same samples for calibration and evaluation.
         random: Allow passes that calibrate to use generated inputs.
+        training: Samples for passes that train, in the forms of `source`; ``None``: they distil on calibration samples.
+        training_samples: Most of them that are read.
+        loss: ``file.py:function(outputs, labels)``; ``None`` takes the one that fits the labels.
     """
 
     source: str | None = None
@@ -41,6 +45,9 @@ class DataRequest:
     scale: float | None = None
     overlap: bool = False
     random: bool = False
+    training: str | None = None
+    training_samples: int = 50_000
+    loss: str | None = None
 
     def sample_options(self, seed: int) -> SampleOptions:
         """The same for the reader of samples.
@@ -71,7 +78,9 @@ class Request:
         app: Name that applications on the device load the winner by; ``None`` takes the model's.
         input_shapes: Sizes for dynamic inputs and for torch networks without example inputs.
         profile: Hardware profile to take instead of the probed one.
-        recipes: Only these recipes (by name) of the profile; empty: all.
+        recipes: Only these: names of the profile's, the file's or the shipped recipes, or recipes; empty: those of
+            profile and file, and with training samples the shipped ones that train.
+        recipe_file: A YAML file with recipes of the user's own.
         threads: Only these thread counts; empty: the profile's.
         effort: ``quick``, ``standard`` or ``full``: the plan of the finals.
         launches: Process launches of each finalist.
@@ -87,7 +96,8 @@ class Request:
     app: str | None = None
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     profile: str | None = None
-    recipes: tuple[str, ...] = ()
+    recipes: tuple[str | Recipe, ...] = ()
+    recipe_file: str | None = None
     threads: tuple[int, ...] = ()
     effort: str = "standard"
     launches: int = 3
@@ -104,6 +114,10 @@ class Request:
         if self.effort not in FINALS:
             raise UsageError(f"--effort {self.effort!r} is not known.", remedy=f"Use one of {', '.join(FINALS)}.")
         self.data.sample_options(self.seed)
+        if self.data.training_samples < 1:
+            raise UsageError(f"--training-samples is {self.data.training_samples}.", remedy="Give 1 sample or more.")
+        if self.data.loss and not self.data.training:
+            raise UsageError("--loss is given without training samples.", remedy="Give --train data.py:train too.")
         if self.launches < 1:
             raise UsageError(f"--launches {self.launches} measures nothing.", remedy="Use 1 or more; 3 is the default.")
         if self.app is not None and not _APP.fullmatch(self.app):
@@ -124,6 +138,9 @@ class Request:
         options: dict[str, object] = {
             "--data": data.source,
             "--metric": data.metric,
+            "--train": data.training,
+            "--loss": data.loss,
+            "--training-samples": data.training_samples if data.training_samples != 50_000 else None,
             "--layout": data.layout if data.layout != "as_is" else None,
             "--scale": data.scale,
             "--max-drop": "none" if budget.max_drop is None else drop,
@@ -133,7 +150,8 @@ class Request:
             "--minimise": budget.objective if budget.objective != _DEFAULT_BUDGET.objective else None,
             "--app": self.app,
             "--profile": self.profile,
-            "--recipes": ",".join(self.recipes) or None,
+            "--recipes": ",".join(one if isinstance(one, str) else one.name for one in self.recipes) or None,
+            "--recipe-file": self.recipe_file,
             "--threads": ",".join(map(str, self.threads)) or None,
             "--effort": self.effort if self.effort != "standard" else None,
             "--launches": self.launches if self.launches != 3 else None,

@@ -1,0 +1,45 @@
+"""Which recipes a run tries: the profile's, the user's own, and those that ship and are asked for."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from edgeopt.core.profile import Profile
+from edgeopt.core.recipe import NamedRecipe, Recipe
+from edgeopt.errors import UsageError
+from edgeopt.passes.recipe_files import read_recipes, shipped_recipes
+from edgeopt.workflow.request import Request
+
+
+def wanted(request: Request, profile: Profile) -> tuple[Recipe, ...]:
+    """The recipes to try, in order.
+
+    Raises:
+        UsageError: A name that nobody has.
+        DocumentError: The user's file is not one of recipes.
+        PassError: A recipe in it names no pass, or bad options.
+    """
+    own = read_recipes(Path(request.recipe_file)) if request.recipe_file else ()
+    if not request.recipes:
+        training = [one for one in shipped_recipes() if one.trains] if request.data.training else []
+        return _named_once([*profile.recipes, *_recipes(own), *_recipes(training)])
+    known = {one.name: one for one in [*_recipes(shipped_recipes()), *profile.recipes, *_recipes(own)]}
+    return _named_once([known[_known(name, known)] if isinstance(name, str) else name for name in request.recipes])
+
+
+def _recipes(named: tuple[NamedRecipe, ...] | list[NamedRecipe]) -> list[Recipe]:
+    return [one.recipe for one in named]
+
+
+def _named_once(recipes: list[Recipe]) -> tuple[Recipe, ...]:
+    """The last of those with one name: the user's file goes before the profile."""
+    return tuple({recipe.name: recipe for recipe in recipes}.values())
+
+
+def _known(name: str, known: dict[str, Recipe]) -> str:
+    if name in known:
+        return name
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    raise UsageError(f"--recipes names {name!r}, which there is not.", remedy=f"{hint}There are {', '.join(known)}.")
