@@ -55,6 +55,7 @@ def deploy(
     profile: options.Profile = None,
     recipes: options.Recipes = None,
     recipe_file: options.RecipeFile = None,
+    candidates: options.Candidates = None,
     threads: Annotated[str | None, typer.Option("--threads", help="Only these thread counts: 1,2,4.")] = None,
     effort: Annotated[
         str | None, typer.Option("--effort", help="Plan of the finals: quick, standard or full.  [default: standard]")
@@ -103,6 +104,7 @@ def deploy(
             "profile": profile,
             "recipes": recipes,
             "recipe-file": recipe_file,
+            "candidate": candidates,
             "threads": threads,
             "effort": effort,
             "launches": launches,

@@ -49,6 +49,12 @@ Recipes = Annotated[
         "--recipes", metavar="NAMES", help="Only these, separated by commas; edgeopt recipes lists those that ship."
     ),
 ]
+Candidates = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--candidate", metavar="FILE", help="ONNX file that another tool made of the same network: competes too."
+    ),
+]
 RecipeFile = Annotated[
     str | None, typer.Option("--recipe-file", metavar="FILE", help="YAML file with recipes of your own, tried too.")
 ]

@@ -34,7 +34,19 @@ KEYS = (
         "overlap",
     ),
     *("max-drop", "max-latency", "max-memory", "max-size", "minimise", "random-data"),
-    *("app", "profile", "recipes", "recipe-file", "threads", "effort", "launches", "activate", "fresh", "seed"),
+    *(
+        "app",
+        "profile",
+        "recipes",
+        "recipe-file",
+        "candidate",
+        "threads",
+        "effort",
+        "launches",
+        "activate",
+        "fresh",
+        "seed",
+    ),
 )
 """What the file may say: the options of `edgeopt deploy`; other commands leave aside what is not theirs."""
 
@@ -43,6 +55,7 @@ _KINDS: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(("overlap", "random-data", "activate", "fresh"), (bool, "true or false")),
     "input": (list, "a list, as in: input: ['x=1,3,224,224']"),
     "recipes": ((list, str), "a list of names"),
+    "candidate": ((list, str), "a list of ONNX files"),
     "threads": ((int, str), "1,2,4"),
 }
 _AS_THEY_ARE = ("app", "profile", "effort", "launches", "seed", "activate", "fresh")
@@ -70,6 +83,7 @@ def build(options: Mapping[str, Any]) -> Request:
         input_shapes=quantities.parse_shapes([str(text) for text in values.get("input", [])]),
         recipes=tuple(_words(values.get("recipes"))),
         recipe_file=str(values["recipe-file"]) if "recipe-file" in values else None,
+        candidates=tuple(_words(values.get("candidate"))),
         threads=quantities.parse_counts(str(values["threads"]), "--threads") if "threads" in values else (),
         **{key: values[key] for key in _AS_THEY_ARE if key in values},
     )

@@ -6,8 +6,9 @@ import difflib
 from pathlib import Path
 
 from edgeopt.core.profile import Profile
-from edgeopt.core.recipe import NamedRecipe, Recipe
+from edgeopt.core.recipe import NamedRecipe, PassSpec, Recipe
 from edgeopt.errors import UsageError
+from edgeopt.passes._files import file_digest
 from edgeopt.passes.recipe_files import read_recipes, shipped_recipes
 from edgeopt.workflow.request import Request
 
@@ -21,11 +22,22 @@ def wanted(request: Request, profile: Profile) -> tuple[Recipe, ...]:
         PassError: A recipe in it names no pass, or bad options.
     """
     own = read_recipes(Path(request.recipe_file)) if request.recipe_file else ()
+    adopted = [_adopting(path) for path in request.candidates]
     if not request.recipes:
         training = [one for one in shipped_recipes() if one.trains] if request.data.training else []
-        return _named_once([*profile.recipes, *_recipes(own), *_recipes(training)])
+        return _named_once([*profile.recipes, *_recipes(own), *_recipes(training), *adopted])
     known = {one.name: one for one in [*_recipes(shipped_recipes()), *profile.recipes, *_recipes(own)]}
-    return _named_once([known[_known(name, known)] if isinstance(name, str) else name for name in request.recipes])
+    named = [known[_known(name, known)] if isinstance(name, str) else name for name in request.recipes]
+    return _named_once([*named, *adopted])
+
+
+def _adopting(text: str) -> Recipe:
+    """The recipe that takes a file as it is."""
+    path = Path(text)
+    if not path.is_file():
+        raise UsageError(f"--candidate {text!r}: there is no such file.", remedy="Give the path of an ONNX file.")
+    options = {"path": str(path.absolute()), "digest": file_digest(path)}
+    return Recipe(path.stem, (PassSpec("adopt", options),))
 
 
 def _recipes(named: tuple[NamedRecipe, ...] | list[NamedRecipe]) -> list[Recipe]:

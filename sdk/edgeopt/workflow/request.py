@@ -81,6 +81,7 @@ class Request:
         recipes: Only these: names of the profile's, the file's or the shipped recipes, or recipes; empty: those of
             profile and file, and with training samples the shipped ones that train.
         recipe_file: A YAML file with recipes of the user's own.
+        candidates: ONNX files that other tools made of the same network, which compete under the same rules.
         threads: Only these thread counts; empty: the profile's.
         effort: ``quick``, ``standard`` or ``full``: the plan of the finals.
         launches: Process launches of each finalist.
@@ -98,6 +99,7 @@ class Request:
     profile: str | None = None
     recipes: tuple[str | Recipe, ...] = ()
     recipe_file: str | None = None
+    candidates: tuple[str, ...] = ()
     threads: tuple[int, ...] = ()
     effort: str = "standard"
     launches: int = 3
@@ -163,6 +165,8 @@ class Request:
             words += [option, str(value)] if value is not None else []
         for name, shape in self.input_shapes.items():
             words += ["--input", f"{name}={','.join(map(str, shape))}"]
+        for path in self.candidates:
+            words += ["--candidate", path]
         flags = {"--overlap": data.overlap, "--random-data": data.random, "--no-activate": not self.activate}
         return shlex.join(words + [flag for flag, given in flags.items() if given])
 
