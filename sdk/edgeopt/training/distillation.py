@@ -1,0 +1,247 @@
+"""Losses that teach a student what its teacher computes: soft targets, values, hints and attention maps.
+
+Sources: Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015 (eq. 1; §2 for the factor T²);
+Ba, Caruana: Do Deep Nets Really Need to be Deep?, 2014, §2.2 (regression on the values before the soft-max); Romero,
+Ballas, Kahou, Chassang, Gatta, Bengio: FitNets, 2015, eq. 3; Zagoruyko, Komodakis: Paying More Attention to Attention,
+2017, eq. 2. The teacher runs as the student trains, so that no outputs are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgeopt.errors import PassError
+from edgeopt.training._feature_pairs import Pair, captured, regressor
+from edgeopt.training.losses import loss_on_labels, supervised
+from edgeopt.training.samples import Samples
+
+SURVEYED = 256
+"""Samples from which the kind and the spread of the teacher's outputs are found."""
+LEAST_PROBABILITY = 1e-12
+
+
+def soft_targets(student: Tensor, teacher: Tensor, temperature: float, axis: int = 1) -> Tensor:
+    """Divergence of the student's softened distribution from the teacher's, times T².
+
+    Args:
+        student: Scores before the soft-max, [N, C, ...]; log-probabilities serve as well.
+        teacher: Of the same shape.
+        temperature: T; at 1 the distributions are those of the networks, above they tell more of the small classes.
+        axis: The axis of the classes.
+
+    Returns:
+        A scalar, mean over samples and positions; T² keeps its gradient's size whatever T is.
+    """
+    log_student = functional.log_softmax(student / temperature, axis)
+    log_teacher = functional.log_softmax(teacher / temperature, axis)
+    divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(axis).mean()
+    return temperature**2 * divergence
+
+
+def hint(student: Tensor, teacher: Tensor) -> Tensor:
+    """FitNets' squared difference of two feature maps of one shape, in parts of the teacher's mean square."""
+    scale = teacher.square().mean().clamp_min(LEAST_PROBABILITY)
+    return functional.mse_loss(student, teacher) / scale
+
+
+def attention_difference(student: Tensor, teacher: Tensor, axis: int = 1) -> Tensor:
+    """Squared distance of the normalised attention maps, mean over samples; 0 to 2.
+
+    Args:
+        student: Features; as many positions as `teacher`, any number of channels.
+        teacher: Features.
+        axis: The axis of the channels.
+    """
+    return (_attention(student, axis) - _attention(teacher, axis)).square().sum(1).mean()
+
+
+def _attention(features: Tensor, axis: int) -> Tensor:
+    """Mean square over the channels at every position, as a unit vector; [N, positions]."""
+    return functional.normalize(features.square().mean(axis).flatten(1), dim=1)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an output of the teacher is, hence what the student's is compared by.
+
+    Attributes:
+        kind: ``scores`` before a soft-max, ``probabilities`` behind it, real ``values``; ``other`` (integers) does not
+            count.
+        axis: The axis of the classes.
+        spread: Variance of values over samples; a squared error is told in parts of it.
+    """
+
+    kind: Literal["scores", "probabilities", "values", "other"]
+    axis: int = 1
+    spread: float = 1.0
+
+    def logits(self, output: Tensor) -> Tensor:
+        """Scores whose soft-max is the output's distribution."""
+        return output.clamp_min(LEAST_PROBABILITY).log() if self.kind == "probabilities" else output
+
+    def difference(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """The loss of this output."""
+        if self.kind == "values":
+            return functional.mse_loss(student, teacher) / self.spread
+        return soft_targets(self.logits(student), self.logits(teacher), temperature, self.axis)
+
+
+def outputs_of(network: nn.Module, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """All outputs of a network as a tuple."""
+    outputs = network(*inputs)
+    return tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
+
+
+def survey(teacher: nn.Module, samples: Samples, outputs: Literal["auto", "classes", "values"]) -> tuple[Target, ...]:
+    """Find what the teacher's outputs are.
+
+    Args:
+        teacher: In evaluation mode.
+        samples: Of which the first `SURVEYED` are run.
+        outputs: What the user says they are; ``auto`` takes distributions for what they are, and scores [N, C, ...] as
+            such where the labels are classes. Without labels nobody can tell scores from values, and values they are.
+
+    Raises:
+        PassError: Not finite, or nothing real among them.
+    """
+    indices = range(min(len(samples), SURVEYED))
+    labels = samples.batch([0])[1]
+    classes = outputs == "classes" or (outputs == "auto" and labels is not None and not labels.is_floating_point())
+    with torch.no_grad():
+        runs = [outputs_of(teacher, samples.batch(list(indices)[at : at + 32])[0]) for at in indices[::32]]
+    joined = [torch.cat(parts) for parts in zip(*runs, strict=True)]
+    targets = tuple(_target(output, classes=classes, guess=outputs != "values") for output in joined)
+    if all(target.kind == "other" for target in targets):
+        raise PassError("the teacher has no real outputs, from which a student could learn.")
+    return targets
+
+
+def _target(output: Tensor, *, classes: bool, guess: bool) -> Target:
+    if not output.is_floating_point():
+        return Target("other")
+    if not bool(torch.isfinite(output).all()):
+        raise PassError("the teacher's outputs are not finite.", remedy="Check the training and calibration samples.")
+    if guess and output.dim() > 1 and bool((output >= 0).all()):
+        for axis in (1, output.dim() - 1):
+            if output.shape[axis] > 1 and bool(((output.sum(axis) - 1).abs() < 1e-3).all()):
+                return Target("probabilities", axis)
+    if classes and output.dim() > 1 and output.shape[1] > 1:
+        return Target("scores")
+    return Target("values", spread=float(output.var(unbiased=False)) or 1.0)
+
+
+def demand_same_outputs(teacher: nn.Module, student: nn.Module, inputs: Sequence[Tensor]) -> None:
+    """Check that the student can learn what the teacher says.
+
+    Raises:
+        PassError: Other outputs; names those of both.
+    """
+    with torch.no_grad():
+        theirs, ours = (_described(outputs_of(network, inputs)) for network in (teacher, student))
+    if theirs != ours:
+        raise PassError(
+            f"teacher and student have different outputs: the teacher {theirs}, the student {ours}.",
+            remedy="Give the student as many outputs, of the same sizes and in the same order.",
+        )
+
+
+def _described(outputs: Sequence[Tensor]) -> str:
+    kinds = (str(output.dtype).removeprefix("torch.") for output in outputs)
+    return ", ".join(f"{kind}{list(output.shape)}" for kind, output in zip(kinds, outputs, strict=True))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How the parts of the loss are mixed.
+
+    Attributes:
+        temperature: Of the soft targets.
+        labels: Share of the labels' loss, 0 to 1; the teacher has the rest.
+        hints: Factor of the features' loss; 0 leaves it out.
+        attention: Factor of the attention maps' loss; 0 leaves it out.
+    """
+
+    temperature: float = 4.0
+    labels: float = 0.1
+    hints: float = 0.0
+    attention: float = 0.0
+
+
+class Distillation(nn.Module):  # type: ignore[misc]
+    """A `Loss` that compares a student with its teacher; its regressors train along.
+
+    Args:
+        teacher: Run in evaluation mode without gradients; no part of this module's state.
+        targets: What its outputs are.
+        weights: How parts are mixed.
+        pairs: Layers that are compared.
+        user_loss: ``file.py:function`` for the labels' part; empty takes the one that fits the labels.
+    """
+
+    def __init__(
+        self,
+        teacher: nn.Module,
+        targets: Sequence[Target],
+        weights: Weights,
+        *,
+        pairs: Sequence[Pair] = (),
+        user_loss: str = "",
+    ) -> None:
+        super().__init__()
+        self._teacher = (teacher.eval().requires_grad_(False),)  # in a tuple, so that it is no submodule
+        self.targets, self.weights, self.pairs = tuple(targets), weights, tuple(pairs)
+        self.regressors = nn.ModuleList(regressor(pair) for pair in pairs if weights.hints)
+        self.user_loss = supervised(user_loss) if user_loss else None
+
+    def forward(self, student: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor | None) -> Tensor:
+        """The mixed loss of a batch, a scalar."""
+        teacher = self._teacher[0].to(inputs[0].device)
+        with torch.no_grad(), captured(teacher, [pair.teacher for pair in self.pairs]) as taught:
+            theirs = outputs_of(teacher, inputs)
+        with captured(student, [pair.student for pair in self.pairs]) as learned:
+            ours = outputs_of(student, inputs)
+        loss = self._outputs(ours, theirs)
+        if labels is not None and self.weights.labels:
+            loss = (1 - self.weights.labels) * loss + self.weights.labels * self._labelled(ours, inputs, labels)
+        for index, pair in enumerate(self.pairs):
+            features = learned[pair.student], taught[pair.teacher]
+            loss = loss + self._features(index, *features) / len(self.pairs)
+        return loss
+
+    def _outputs(self, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:
+        parts = [
+            target.difference(mine, wanted, self.weights.temperature)
+            for target, mine, wanted in zip(self.targets, ours, theirs, strict=True)
+            if target.kind != "other"
+        ]
+        return torch.stack(parts).mean()
+
+    def _labelled(self, ours: tuple[Tensor, ...], inputs: tuple[Tensor, ...], labels: Tensor) -> Tensor:
+        if self.user_loss is None:
+            return loss_on_labels(ours[0], labels)
+        return self.user_loss(_Says(ours), inputs, labels)
+
+    def _features(self, index: int, student: Tensor, teacher: Tensor) -> Tensor:
+        total, pair = student.new_zeros(()), self.pairs[index]
+        if self.weights.hints:
+            total = total + self.weights.hints * hint(self.regressors[index](student), teacher)
+        if self.weights.attention and pair.positions > 1:
+            total = total + self.weights.attention * attention_difference(student, teacher, pair.axis)
+        return total
+
+
+class _Says(nn.Module):  # type: ignore[misc]
+    """Stands for a network whose outputs are known already."""
+
+    def __init__(self, outputs: tuple[Tensor, ...]) -> None:
+        super().__init__()
+        self.outputs = outputs[0] if len(outputs) == 1 else outputs
+
+    def forward(self, *_inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        return self.outputs
