@@ -12,8 +12,8 @@ Of each channel at least one code is the largest, so the scale can be read off t
 is why a pass may write float weights that lie on a grid and a later one may store them without any loss, and why
 2 bits are ternary rather than four levels: its codes are codes of 8 bits too (-127, 0, 127), and zeros stay zeros.
 
-Plain NumPy; weights are float32 arrays of any shape, `axis` is that of the output channels, scales keep their rank
-([1, ..., channels, ..., 1]) so that they broadcast.
+Plain NumPy; weights are float32 arrays of any shape, `axis` is that of the output channels (or several: a recurrent
+weight has directions too), scales keep their rank ([1, ..., channels, ..., 1]) so that they broadcast.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Bits = Literal[8, 4, 2, 1]
+Axis = int | tuple[int, ...]
 Floats = NDArray[np.float32]
 
 ALL_BITS: tuple[Bits, ...] = (1, 2, 4, 8)
@@ -60,7 +61,7 @@ def top_code(bits: Bits, *, reduced: bool = False) -> int:
     return 64 if reduced and bits == 8 else {8: 127, 4: 7, 2: 1, 1: 1}[bits]
 
 
-def range_scale(weight: Floats, bits: Bits, axis: int, *, reduced: bool = False) -> Floats:
+def range_scale(weight: Floats, bits: Bits, axis: Axis, *, reduced: bool = False) -> Floats:
     """``max|w| / top_code`` of each channel, as ONNX Runtime's quantiser has it.
 
     Where a channel is all zero: 1, as there; at 1 bit, which has no zero among its codes: 0.
@@ -70,7 +71,7 @@ def range_scale(weight: Floats, bits: Bits, axis: int, *, reduced: bool = False)
     return np.where(scale < np.finfo(np.float32).tiny, np.float32(bits != 1), scale)
 
 
-def best_scale(weight: Floats, bits: Bits, axis: int, *, reduced: bool = False) -> Floats:
+def best_scale(weight: Floats, bits: Bits, axis: Axis, *, reduced: bool = False) -> Floats:
     """The scale of each channel at which rounding to the nearest code loses (about) the least squared error.
 
     8 bits: the range. 4 bits: the best of 21 shares of the range, 1 to 0.5. 2 bits: Li et al. 2016, eq. 6 (mean
@@ -97,20 +98,20 @@ def codes_at(weight: Floats, scale: Floats, bits: Bits, *, reduced: bool = False
     return codes
 
 
-def nearest(weight: Floats, bits: Bits, axis: int, *, reduced: bool = False) -> Grid:
+def nearest(weight: Floats, bits: Bits, axis: Axis, *, reduced: bool = False) -> Grid:
     """The weight rounded to the grid of least error, its scales such that they can be read off the result."""
     scale = best_scale(weight, bits, axis, reduced=reduced)
     return Grid(bits, codes_at(weight, scale, bits, reduced=reduced), scale)
 
 
-def exact(weight: Floats, bits: Bits, axis: int, *, reduced: bool = False) -> Grid | None:
+def exact(weight: Floats, bits: Bits, axis: Axis, *, reduced: bool = False) -> Grid | None:
     """The grid that the weight lies on already, to within `TOLERANCE`; ``None`` where it does not."""
     scale = range_scale(weight, bits, axis, reduced=reduced)
     grid = Grid(bits, codes_at(weight, scale, bits, reduced=reduced), scale)
     return grid if bool(np.all(np.abs(grid.weight - weight) <= TOLERANCE * scale)) else None
 
 
-def smallest(weight: Floats, axis: int) -> Grid | None:
+def smallest(weight: Floats, axis: Axis) -> Grid | None:
     """The smallest grid that the weight lies on already, ``None`` where it lies on none."""
     grids = (
         exact(weight, bits, axis, reduced=reduced) for bits in ALL_BITS for reduced in (False, True)[: 1 + bits // 8]
@@ -118,7 +119,7 @@ def smallest(weight: Floats, axis: int) -> Grid | None:
     return next((grid for grid in grids if grid is not None), None)
 
 
-def _searched(weight: Floats, axis: int) -> Floats:
+def _searched(weight: Floats, axis: Axis) -> Floats:
     whole, others = range_scale(weight, 4, axis), _others(weight, axis)
     best, least = whole, np.full(whole.shape, np.inf)
     for share in _SHRINK:
@@ -128,5 +129,6 @@ def _searched(weight: Floats, axis: int) -> Floats:
     return best
 
 
-def _others(weight: Any, axis: int) -> tuple[int, ...]:
-    return tuple(index for index in range(weight.ndim) if index != axis % weight.ndim)
+def _others(weight: Any, axis: Axis) -> tuple[int, ...]:
+    kept = {one % weight.ndim for one in ((axis,) if isinstance(axis, int) else axis)}
+    return tuple(index for index in range(weight.ndim) if index not in kept)
