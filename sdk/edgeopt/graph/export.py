@@ -71,10 +71,10 @@ def export_source(
     for attempt in _attempts(network):
         try:
             _export(network, attempt, destination)
-            _strip_traces(Path(destination))
+            strip_traces(Path(destination))
             _check_parity(network, attempt, Path(destination))
         except Exception as error:  # the exporters raise whatever the network's code and their own passes raise
-            failures.append(f"{attempt}: {_reason(error)}")
+            failures.append(f"{attempt}: {reason_of(error)}")
         else:
             notes = [*network.notes, *(f"Export fell back ({failure})." for failure in failures)]
             return {"exporter": f"{attempt.exporter} (torch {torch.__version__})", "notes": notes}
@@ -120,11 +120,17 @@ def _batched(network: Network, outputs_of_two: Mapping[str, Any]) -> Sequence[st
     return [name for name, value in outputs_of_two.items() if value.shape[:1] != of_three[name].shape[:1]]
 
 
-def _strip_traces(path: Path) -> None:
+def strip_traces(path: Path) -> None:
     """Take out what the exporter notes on the user's files: it would travel to the boards and change the digest."""
     import onnx
 
     model = onnx.load(str(path))
+    without_traces(model)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def without_traces(model: Any) -> None:
+    """The same in memory."""
     graph = model.graph
     for part in [
         graph,
@@ -137,7 +143,6 @@ def _strip_traces(path: Path) -> None:
     ]:
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
-    path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def _check_parity(network: Network, attempt: _Attempt, path: Path) -> None:
@@ -150,14 +155,20 @@ def _check_parity(network: Network, attempt: _Attempt, path: Path) -> None:
         with torch.no_grad():
             expected = {name: value.numpy() for name, value in flat_outputs(network.module(**inputs)).items()}
         found = run_feed(session, {name: value.numpy() for name, value in inputs.items() if name in taken})
-        reference = dict(zip(found, expected.values(), strict=True))
-        cosine, difference = metrics.cosine(reference, found), metrics.max_abs(reference, found)
-        scale = max(1.0, *(float(abs(value).max()) for value in expected.values() if value.size), 1.0)
-        if cosine < LEAST_COSINE or difference > LARGEST_DIFFERENCE * scale:
-            size = next(iter(inputs.values())).shape[0] if attempt.dynamic else "of the example"
-            raise ModelError(
-                f"its outputs differ from torch's at batch {size} (cosine {cosine:.6f}, largest {difference:.3g})"
-            )
+        size = next(iter(inputs.values())).shape[0] if attempt.dynamic else "of the example"
+        demand_equal(dict(zip(found, expected.values(), strict=True)), found, f"at batch {size}")
+
+
+def demand_equal(reference: Mapping[str, Any], found: Mapping[str, Any], where: str) -> None:
+    """Check an export's outputs against torch's, arrays by name.
+
+    Raises:
+        ModelError: They differ by more than rounding; says by how much.
+    """
+    cosine, difference = metrics.cosine(reference, found), metrics.max_abs(reference, found)
+    scale = max(1.0, *(float(abs(value).max()) for value in reference.values() if value.size), 1.0)
+    if cosine < LEAST_COSINE or difference > LARGEST_DIFFERENCE * scale:
+        raise ModelError(f"its outputs differ from torch's {where} (cosine {cosine:.6f}, largest {difference:.3g})")
 
 
 def _probes(network: Network, dynamic: bool) -> list[dict[str, Any]]:
@@ -167,7 +178,7 @@ def _probes(network: Network, dynamic: bool) -> list[dict[str, Any]]:
     return [dict(network.inputs), network.random(), network.random(seed=1), network.random(seed=2)]
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The telling part of an exporter's message, in one line."""
     text = _NOISE.sub("", str(error))
     if "## Exception summary" in text:

@@ -1,0 +1,92 @@
+"""Tidies what a torch exporter wrote: constants computed, dead nodes gone, nodes under the names they had before."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from onnx import numpy_helper
+
+from edgeopt.graph.export import without_traces
+from edgeopt.graph.torch_constants import fold
+
+_SAME = {"Gemm": "MatMul"}
+"""One linear layer is written as either, by the rank of its input."""
+
+
+def tidy(model: Any) -> None:
+    """Turn constant parts to initialisers and take out what nobody reads; batch normalisation and the like stay."""
+    without_traces(model)
+    folded = fold(model)
+    nodes = [_without_zero_state(node, folded.nodes) for node in folded.nodes]
+    nodes = _alive(nodes, [value.name for value in model.graph.output])
+    read = {name for node in nodes for name in node.input} | {value.name for value in model.graph.output}
+    constants = [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in folded.values.items() if name in read]
+    del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(constants)
+
+
+def _without_zero_state(node: Any, nodes: Sequence[Any]) -> Any:
+    """A recurrent node without initial states of zeros, which is what absent ones are."""
+    if node.op_type not in ("LSTM", "GRU", "RNN"):
+        return node
+    zeros = {other.output[0] for other in nodes if other.op_type == "ConstantOfShape" and not _filling(other).any()}
+    for index in (5, 6):
+        if index < len(node.input) and node.input[index] in zeros:
+            node.input[index] = ""
+    while node.input and not node.input[-1]:
+        node.input.pop()
+    return node
+
+
+def _filling(node: Any) -> np.ndarray[Any, Any]:
+    return numpy_helper.to_array(node.attribute[0].t) if node.attribute else np.zeros(1)
+
+
+def _alive(nodes: Sequence[Any], outputs: Iterable[str]) -> list[Any]:
+    wanted, kept = set(outputs), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            kept.append(node)
+            wanted.update(node.input)
+    return kept[::-1]
+
+
+def rename(model: Any, scopes: Mapping[str, str], kinds: Mapping[str, str]) -> None:
+    """Give nodes the names that they had in the file that the network came from.
+
+    Args:
+        model: Exported; its nodes are called ``/scope/…``.
+        scopes: Scope (path of the submodule that was called) to the name of the node that it stands for.
+        kinds: Operator by node name in the file that the network came from.
+    """
+    members: dict[str, list[Any]] = {}
+    for node in model.graph.node:
+        members.setdefault(node.name.split("/")[1] if node.name.startswith("/") else "", []).append(node)
+    used: Counter[str] = Counter()
+    for scope, nodes in members.items():
+        if scope in scopes:
+            _rename_scope(nodes, scopes[scope], kinds.get(scopes[scope], ""))
+    for node in model.graph.node:
+        used[node.name] += 1
+        if used[node.name] > 1 or not node.name:
+            node.name = _free(node.name or node.op_type, used)
+
+
+def _rename_scope(nodes: Sequence[Any], name: str, kind: str) -> None:
+    alike = [node for node in nodes if _SAME.get(node.op_type, node.op_type) == _SAME.get(kind, kind)]
+    main = alike[0] if alike else nodes[0] if len(nodes) == 1 else None
+    for node in nodes:
+        rest = node.name.split("/", 2)[2]
+        node.name = name if node is main else f"{name}/{rest}"
+
+
+def _free(name: str, used: Counter[str]) -> str:
+    count = 1
+    while used[f"{name}_{count}"]:
+        count += 1
+    used[f"{name}_{count}"] += 1
+    return f"{name}_{count}"
