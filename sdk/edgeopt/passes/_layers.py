@@ -79,7 +79,10 @@ class Network:
         return cls(onnx.load(path))
 
     def save(self, path: Path) -> None:
-        """Write the model, without the operator sets that no node uses."""
+        """Write the model, without the operator sets and the constants that no node uses."""
+        unused = [tensor for tensor in self.model.graph.initializer if not self._uses[tensor.name]]
+        for tensor in unused:
+            self.model.graph.initializer.remove(tensor)
         used = {node.domain for node in self.model.graph.node} | {"", "ai.onnx"}
         kept = [entry for entry in self.model.opset_import if entry.domain in used]
         del self.model.opset_import[:]
@@ -160,6 +163,13 @@ class Network:
         """The tensor that holds the layer's result, the bias of a MatMul included."""
         node, place = self._nodes[layer.name], self._bias_place(layer)
         return str(place[0].output[0] if place and layer.operator == "MatMul" else node.output[0])
+
+    def become(self, node: onnx.NodeProto, operator: str) -> None:
+        """Make a node another operator without attributes that reads the node's first input alone."""
+        node.op_type = operator
+        del node.input[1:]
+        del node.attribute[:]
+        self._index()
 
     def _append_add(self, node: onnx.NodeProto, values: Array) -> None:
         final, inner = node.output[0], self._free_name(f"{node.output[0]}_unbiased")
