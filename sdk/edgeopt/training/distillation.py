@@ -8,7 +8,7 @@ Ballas, Kahou, Chassang, Gatta, Bengio: FitNets, 2015, eq. 3; Zagoruyko, Komodak
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,8 @@ from torch.nn import functional
 from edgeopt.errors import PassError
 from edgeopt.training._feature_pairs import Pair, captured, regressor
 from edgeopt.training.losses import loss_on_labels, supervised
+from edgeopt.training.memory import Portions
+from edgeopt.training.options import TrainingOptions
 from edgeopt.training.samples import Samples
 
 SURVEYED = 256
@@ -110,11 +112,13 @@ def survey(teacher: nn.Module, samples: Samples, outputs: Literal["auto", "class
     Raises:
         PassError: Not finite, or nothing real among them.
     """
-    indices = range(min(len(samples), SURVEYED))
+    count = min(len(samples), SURVEYED)
+    most = min(32, Portions(teacher, samples, TrainingOptions()).most)
     labels = samples.batch([0])[1]
     classes = outputs == "classes" or (outputs == "auto" and labels is not None and not labels.is_floating_point())
     with torch.no_grad():
-        runs = [outputs_of(teacher, samples.batch(list(indices)[at : at + 32])[0]) for at in indices[::32]]
+        batches = (samples.batch(range(at, min(at + most, count)))[0] for at in range(0, count, most))
+        runs = [outputs_of(teacher, inputs) for inputs in batches]
     joined = [torch.cat(parts) for parts in zip(*runs, strict=True)]
     targets = tuple(_target(output, classes=classes, guess=outputs != "values") for output in joined)
     if all(target.kind == "other" for target in targets):
@@ -163,14 +167,14 @@ class Weights:
     Attributes:
         temperature: Of the soft targets.
         labels: Share of the labels' loss, 0 to 1; the teacher has the rest.
-        hints: Factor of the features' loss; 0 leaves it out.
-        attention: Factor of the attention maps' loss; 0 leaves it out.
+        hints: Factor of the features' loss.
+        attention: Factor of the attention maps' loss.
     """
 
     temperature: float = 4.0
     labels: float = 0.1
-    hints: float = 0.0
-    attention: float = 0.0
+    hints: float = 1.0
+    attention: float = 10.0
 
 
 class Distillation(nn.Module):  # type: ignore[misc]
@@ -180,7 +184,8 @@ class Distillation(nn.Module):  # type: ignore[misc]
         teacher: Run in evaluation mode without gradients; no part of this module's state.
         targets: What its outputs are.
         weights: How parts are mixed.
-        pairs: Layers that are compared.
+        features: Layers whose outputs are compared.
+        attention: Layers whose attention maps are compared.
         user_loss: ``file.py:function`` for the labels' part; empty takes the one that fits the labels.
     """
 
@@ -190,29 +195,29 @@ class Distillation(nn.Module):  # type: ignore[misc]
         targets: Sequence[Target],
         weights: Weights,
         *,
-        pairs: Sequence[Pair] = (),
+        features: Sequence[Pair] = (),
+        attention: Sequence[Pair] = (),
         user_loss: str = "",
     ) -> None:
         super().__init__()
         self._teacher = (teacher.eval().requires_grad_(False),)  # in a tuple, so that it is no submodule
-        self.targets, self.weights, self.pairs = tuple(targets), weights, tuple(pairs)
-        self.regressors = nn.ModuleList(regressor(pair) for pair in pairs if weights.hints)
+        self.targets, self.weights = tuple(targets), weights
+        self.features = tuple(features)
+        self.attention = tuple(pair for pair in attention if pair.positions > 1)
+        self.regressors = nn.ModuleList(regressor(pair) for pair in features)
         self.user_loss = supervised(user_loss) if user_loss else None
 
     def forward(self, student: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor | None) -> Tensor:
         """The mixed loss of a batch, a scalar."""
-        teacher = self._teacher[0].to(inputs[0].device)
-        with torch.no_grad(), captured(teacher, [pair.teacher for pair in self.pairs]) as taught:
+        teacher, pairs = self._teacher[0].to(inputs[0].device), (*self.features, *self.attention)
+        with torch.no_grad(), captured(teacher, [pair.teacher for pair in pairs]) as taught:
             theirs = outputs_of(teacher, inputs)
-        with captured(student, [pair.student for pair in self.pairs]) as learned:
+        with captured(student, [pair.student for pair in pairs]) as learned:
             ours = outputs_of(student, inputs)
         loss = self._outputs(ours, theirs)
         if labels is not None and self.weights.labels:
             loss = (1 - self.weights.labels) * loss + self.weights.labels * self._labelled(ours, inputs, labels)
-        for index, pair in enumerate(self.pairs):
-            features = learned[pair.student], taught[pair.teacher]
-            loss = loss + self._features(index, *features) / len(self.pairs)
-        return loss
+        return loss + self._hints(learned, taught) + self._attention(learned, taught)
 
     def _outputs(self, ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> Tensor:
         parts = [
@@ -227,13 +232,18 @@ class Distillation(nn.Module):  # type: ignore[misc]
             return loss_on_labels(ours[0], labels)
         return self.user_loss(_Says(ours), inputs, labels)
 
-    def _features(self, index: int, student: Tensor, teacher: Tensor) -> Tensor:
-        total, pair = student.new_zeros(()), self.pairs[index]
-        if self.weights.hints:
-            total = total + self.weights.hints * hint(self.regressors[index](student), teacher)
-        if self.weights.attention and pair.positions > 1:
-            total = total + self.weights.attention * attention_difference(student, teacher, pair.axis)
-        return total
+    def _hints(self, learned: Mapping[str, Tensor], taught: Mapping[str, Tensor]) -> Tensor | float:
+        parts = [
+            hint(model(learned[pair.student]), taught[pair.teacher])
+            for pair, model in zip(self.features, self.regressors, strict=True)
+        ]
+        return self.weights.hints * torch.stack(parts).mean() if parts else 0.0
+
+    def _attention(self, learned: Mapping[str, Tensor], taught: Mapping[str, Tensor]) -> Tensor | float:
+        parts = [
+            attention_difference(learned[pair.student], taught[pair.teacher], pair.axis) for pair in self.attention
+        ]
+        return self.weights.attention * torch.stack(parts).mean() if parts else 0.0
 
 
 class _Says(nn.Module):  # type: ignore[misc]
