@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from edgeopt.errors import PassError
@@ -13,7 +13,7 @@ from edgeopt.passes._base import PassContext
 from edgeopt.training.engine import train
 from edgeopt.training.loop import AfterStep
 from edgeopt.training.losses import NO_LABELS, Loss, check_all_labels, supervised
-from edgeopt.training.options import TrainingOptions
+from edgeopt.training.options import TrainingOptions, same_named
 from edgeopt.training.samples import Samples
 
 
@@ -45,10 +45,8 @@ def training_options(options: Any, **changes: Any) -> TrainingOptions:
     Raises:
         PassError: A combination that the engine refuses; says the values.
     """
-    known = {field.name for field in dataclasses.fields(TrainingOptions)}
-    own = {field.name: getattr(options, field.name) for field in dataclasses.fields(options) if field.name in known}
     try:
-        return TrainingOptions(**{**own, **changes})
+        return TrainingOptions(**{**same_named(options), **changes})
     except ValueError as error:
         raise PassError(f"its training options cannot be used: {error}.") from None
 
@@ -95,3 +93,19 @@ def train_pass(
         after_step=after_step,
     )
     return report.notes
+
+
+def zeros_kept(network: nn.Module) -> AfterStep | None:
+    """For `train_pass`: puts weights that are zero now back to zero after each step; ``None`` where there are none."""
+    masks = {name: tensor != 0 for name, tensor in network.named_parameters() if tensor.ndim >= 2}
+    masks = {name: mask for name, mask in masks.items() if not bool(mask.all())}
+    if not masks:
+        return None
+
+    def put_back(network: nn.Module, _: int, __: int) -> None:
+        with torch.no_grad():
+            for name, mask in masks.items():
+                parameter = network.get_parameter(name)
+                parameter.mul_(mask.to(parameter.device))
+
+    return put_back

@@ -11,7 +11,7 @@ from torch import nn
 from edgeopt.training.loop import AfterStep, Loop
 from edgeopt.training.losses import Loss
 from edgeopt.training.options import TrainingOptions
-from edgeopt.training.parallel import Team
+from edgeopt.training.parallel import together
 from edgeopt.training.samples import Samples
 
 
@@ -72,11 +72,12 @@ def train(
     with torch.random.fork_rng(devices=[]):
         loop = Loop(network, samples, loss, options, seed)
         loop.resume(checkpoint)
-        loop.run(Team(), checkpoint, after_step)
-    return _report(loop)
+        processes = max(min(options.processes, options.batch_size // 2, len(loop.samples) // 2), 1)
+        note = together(processes, lambda team: loop.run(team, checkpoint, after_step))
+    return _report(loop, note)
 
 
-def _report(loop: Loop) -> TrainingReport:
+def _report(loop: Loop, *notes: str) -> TrainingReport:
     at = loop.at
     return TrainingReport(
         epochs=at.epoch,
@@ -85,5 +86,5 @@ def _report(loop: Loop) -> TrainingReport:
         validation=tuple(at.validation),
         best_epoch=max(at.best_epoch, 0),
         seconds=at.seconds,
-        notes=(*loop.portions.notes, *at.notes),
+        notes=(*filter(None, notes), *loop.portions.notes, *at.notes),
     )

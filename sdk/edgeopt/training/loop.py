@@ -73,7 +73,8 @@ class Loop:
         self.team, self.checkpoint, self.after_step = team, checkpoint if team.rank == 0 else None, after_step
         try:
             if not self.at.finished:
-                self._train()
+                with team.shared(self.network):
+                    self._train()
         finally:
             self.network.to("cpu")
             self.network.load_state_dict(self.kept)
@@ -94,6 +95,8 @@ class Loop:
             if self._tired():
                 break
             self._save()
+        if self.options.best_after == 0 and self.at.best_epoch == 0:
+            self.at.notes.append("no epoch was better on held-out samples than the weights before: they were kept")
         self.at.finished = True
         self._save()
 
@@ -143,8 +146,7 @@ class Loop:
         term = penalty(self.network, self.options)
         if term is not None:
             (term / self.team.size).backward()
-        gradients = [tensor.grad for tensor in self.parameters if tensor.grad is not None]
-        self.team.join([*gradients, total])
+        self.team.join_gradients(self.parameters, total)
         return float(total)
 
     def _judge(self, epochs: int) -> None:
@@ -163,13 +165,12 @@ class Loop:
     def _validate(self) -> float:
         self.network.eval()
         torch.manual_seed(self.seed)
-        total = torch.zeros(())
+        total = 0.0
         with torch.no_grad():
             for batch in _chunks(len(self.held), self.options.batch_size):
                 for part in self.portions.of(self.team.share(batch)):
-                    total += self.loss(self.network, *self._read(self.held, part)).cpu() * len(part)
-        self.team.join([total])
-        return float(total) / len(self.held)
+                    total += float(self.loss(self.network, *self._read(self.held, part))) * len(part)
+        return self.team.total(total) / len(self.held)
 
     def _read(self, samples: Samples, part: Indices) -> tuple[tuple[Tensor, ...], Tensor | None]:
         inputs, labels = samples.batch(part)

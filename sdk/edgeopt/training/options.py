@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 Schedule = Literal["fixed", "step", "linear", "exponential", "cosine"]
 Optimiser = Literal["sgd", "momentum", "rmsprop", "adam", "adamw"]
@@ -112,3 +112,9 @@ class TrainingOptions:
         if not 0 <= self.validation_share <= 0.5:
             found.append(f"validation_share is {self.validation_share}, must be between 0 and 0.5")
         return found
+
+
+def same_named(options: Any) -> dict[str, Any]:
+    """Those fields of a pass's options that the engine knows by the same name."""
+    known = {field.name for field in fields(TrainingOptions)}
+    return {field.name: getattr(options, field.name) for field in fields(options) if field.name in known}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from edgeopt import child
+from edgeopt.child import report_progress
 
 _PERIOD_SECONDS = 0.5
 
@@ -43,14 +43,7 @@ class Progress:
         text = f"epoch {epoch + 1} of {self._epochs}, loss {loss:.3g}"
         if done > 0:
             text += f", {_words(min(left, max(self._max_seconds - elapsed, 0.0)))} left"
-        tell(text, share)
-
-
-def tell(text: str, share: float) -> None:
-    """Pass a line on to the process that started this one."""
-    report = getattr(child, "report_progress", None)
-    if report is not None:
-        report(text, share)
+        report_progress(text, share)
 
 
 def _words(seconds: float) -> str:
