@@ -6,7 +6,7 @@ need not be folded, and its batch norms not fused, before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,9 @@ import onnx
 import onnxruntime
 
 from edgeopt.errors import ModelError
-from edgeopt.graph.session import open_session, run_feed
 from edgeopt.passes._factors import Array, Geometry
+from edgeopt.passes._feeds import inner_values
 from edgeopt.passes._layers import attribute
-from edgeopt_runner.protocol.samples import SampleFile
 
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 _WEIGHT_INPUT = 1
@@ -150,45 +149,14 @@ def observe(
         ModelError: The network does not run.
     """
     tensors = {name for layer in layers for name in (layer.fed, layer.node.output[0] or layer.node.output[1])}
-    session = open_session(_showing(model, tensors, work))
     found: dict[str, Observed] = {}
-    for feed in _feeds(session, samples, limit if moments else 1):
-        values = {**feed, **run_feed(session, feed)}
+    for values in inner_values(model, tensors, samples, limit=limit if moments else 1, work=work):
         for layer in layers:
             x, y = values[layer.fed], values[layer.node.output[0] or layer.node.output[1]]
             seen = found.setdefault(layer.name, Observed(_geometry(layer, x, y)))
             if moments and layer.weight.shape[1] <= _WIDEST:
                 _add(seen, np.moveaxis(x, 1, -1) if layer.node.op_type == "Conv" else x)
     return found
-
-
-def _showing(model: Any, tensors: Iterable[str], work: Path) -> Path:
-    shown = onnx.ModelProto()
-    shown.CopyFrom(model)
-    known = {value.name for value in (*shown.graph.output, *shown.graph.input)}
-    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(set(tensors) - known))
-    path = work / "shown.onnx"
-    onnx.save(shown, path)
-    return path
-
-
-def _feeds(session: Any, samples: Path | None, limit: int) -> Iterator[Mapping[str, Array]]:
-    if samples is not None:
-        for sample in SampleFile(str(samples)).read(limit):
-            yield sample.inputs
-        return
-    types = {
-        "tensor(float)": np.float32,
-        "tensor(int64)": np.int64,
-        "tensor(int32)": np.int32,
-        "tensor(bool)": np.bool_,
-    }
-    yield {
-        value.name: np.zeros(
-            [size if isinstance(size, int) else 1 for size in value.shape], types.get(value.type, np.float32)
-        )
-        for value in session.get_inputs()
-    }
 
 
 def _geometry(layer: Layer, x: Array, y: Array) -> Geometry:
