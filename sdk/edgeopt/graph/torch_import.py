@@ -21,9 +21,10 @@ from edgeopt.graph.torch_constants import fold
 from edgeopt.graph.torch_layers import LAYERS
 from edgeopt.graph.torch_layout import LAYOUT
 from edgeopt.graph.torch_operators import OPERATORS
+from edgeopt.graph.torch_recurrent import RECURRENT
 from edgeopt.graph.torch_spatial import SPATIAL
 
-TRANSLATIONS: dict[str, Translation] = {**LAYERS, **LAYOUT, **OPERATORS, **SPATIAL}
+TRANSLATIONS: dict[str, Translation] = {**LAYERS, **LAYOUT, **OPERATORS, **RECURRENT, **SPATIAL}
 """Every operator that can be taken in."""
 
 

@@ -259,7 +259,7 @@ def _constant_of_shape(step: Step) -> fx.Node | Host:
     array = np.zeros(1, np.float32) if value is None else numpy_helper.to_array(value)
     if array.dtype.kind == "i" and len(step.shape_of_output() or (0, 0)) == 1:
         return Host(step.call(torch_shapes.fill, step.host(0), array.item()))
-    return step.call(full, step.host(0), array.item(), torch.from_numpy(array).dtype)
+    return step.call(full, step.host(0), array.item(), torch.from_numpy(array.copy()).dtype)
 
 
 def _range(step: Step) -> fx.Node:

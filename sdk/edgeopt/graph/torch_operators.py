@@ -67,12 +67,18 @@ def _selu(step: Step) -> fx.Node:
     return step.module(nn.SELU(), step.tensor(0))
 
 
+def soft_over_rest(x: Tensor, axis: int, logarithm: bool) -> Tensor:
+    """Softmax as it was before opset 13: over all dimensions from `axis` on."""
+    rest = x.flatten(axis)
+    return (torch.log_softmax(rest, -1) if logarithm else torch.softmax(rest, -1)).reshape(x.shape)
+
+
 def _softmax(kind: type[nn.Softmax] | type[nn.LogSoftmax]) -> Translation:
     def translate(step: Step) -> fx.Node:
         axis = step.attribute("axis", -1 if step.opset >= 13 else 1)
         rank = step.rank(0)
         if step.opset < 13 and (rank is None or axis % rank != rank - 1):
-            raise step.unsupported("before opset 13 it flattens all dimensions after its axis")
+            return step.call(soft_over_rest, step.tensor(0), axis, kind is nn.LogSoftmax)
         return step.module(kind(axis), step.tensor(0))
 
     return translate
