@@ -21,7 +21,8 @@ def default_root() -> str:
 
 
 class Application:
-    """The active model of an app; call it with inputs by name. Threads may share it: calls take turns.
+    """The active model of an app; call it with inputs by name. Threads may share it: calls take turns, as many at once
+    as the release has sessions.
 
     Args:
         held: The release; closed with this object.
@@ -31,7 +32,7 @@ class Application:
 
     def __init__(self, held: HeldRelease, link: str, session: "Session") -> None:
         self._held, self._link, self._session = held, link, session
-        self._turn = threading.Lock()
+        self._turn = threading.BoundedSemaphore(held.manifest["settings"].get("sessions", 1))
         self.manifest = held.manifest
 
     @property
@@ -102,7 +103,7 @@ def load(name: str, root: Optional[str] = None) -> Application:
 
 
 def _session(held: HeldRelease, root: str) -> "Session":
-    from edgeopt_runner import engines
+    from edgeopt_runner import engines, group
 
     settings = held.manifest["settings"]
     engine = engines.engine(settings["runtime"])
@@ -110,6 +111,6 @@ def _session(held: HeldRelease, root: str) -> "Session":
         text = "this interpreter has no %s. Run the program with %s, which `edgeopt device provision` makes."
         raise ApplicationError(text % (settings["runtime"], provisioned_python(root)))
     try:
-        return engine.load(held.file("model"), settings)
+        return group.load(engine, held.file("model"), settings)
     except engines.LoadFailed as error:
         raise ApplicationError("release %d does not load here: %s. Deploy it again." % (held.number, error))

@@ -8,6 +8,7 @@ import math
 from typing import Any, Dict, Optional
 
 from edgeopt_runner.engines import Session
+from edgeopt_runner.group import join
 from edgeopt_runner.protocol import metrics
 from edgeopt_runner.protocol.samples import REFERENCE, Sample, SampleFile
 
@@ -55,6 +56,31 @@ def compare(session: Session, golden: SampleFile, min_cosine: float) -> Comparis
         reason = "the outputs are the same for every input"
     elif worst < min_cosine:
         reason = "cosine %.6f to the source model's outputs, less than %.6f" % (worst, min_cosine)
+    return Comparison(worst, largest if math.isfinite(largest) else None, reason)
+
+
+def compare_batch(session: Session, golden: SampleFile, batch: int, min_cosine: float) -> Comparison:
+    """Run golden samples as one request of `batch` and judge each sample's outputs, which come in its place.
+
+    Raises:
+        RunFailed: The runtime failed.
+    """
+    found = list(golden.read(batch))
+    samples = [found[number % len(found)] for number in range(batch)] if found else []
+    if not samples:
+        return Comparison(0.0, None, "there are no golden outputs to compare with")
+    outputs = session.run(join([feeds_of(sample, session) for sample in samples]))
+    worst, largest, rows = 1.0, 0.0, session.rows or 1
+    for number, sample in enumerate(samples):
+        own = {name: value[number * rows : (number + 1) * rows] for name, value in outputs.items()}
+        problem = _problem(sample.reference, own)
+        if problem:
+            return Comparison(0.0, None, "sample %d of a batch: %s" % (number, problem))
+        worst = min(worst, metrics.cosine(sample.reference, own))
+        largest = max(largest, metrics.max_abs(sample.reference, own))
+    reason = ""
+    if worst < min_cosine:
+        reason = "in a batch cosine %.6f to the source model's outputs, less than %.6f" % (worst, min_cosine)
     return Comparison(worst, largest if math.isfinite(largest) else None, reason)
 
 

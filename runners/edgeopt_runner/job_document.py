@@ -11,6 +11,10 @@ IN_SUPERVISOR = ("activate", "rollback")
 """Kinds that the supervisor does itself, with workers for the checks."""
 
 THREADS_PER_CPU = 4
+LARGEST_BATCH = 4096
+SETTINGS = frozenset(("runtime", "threads", "graph_optimisation", "spinning", "inter_op", "sessions", "batch"))
+"""Every setting that this runner obeys; one that it does not know would be ignored, and the figures be wrong."""
+
 _RUNS_A_MODEL = ("measure", "activate", "check")
 
 
@@ -33,6 +37,7 @@ def check(root: str, job: Dict[str, Any]) -> str:
         storage.check_app(job.get("app"))
     if kind in _RUNS_A_MODEL:
         _check_settings(job.get("settings"))
+        _check_plan(job.get("plan"), job["settings"])
     missing = storage.missing_objects(root, _objects_of(job, kind))
     if missing:
         raise Refusal(MISSING_OBJECT, "the job needs %s" % ", ".join(missing), "Push it and submit the job again.")
@@ -56,11 +61,28 @@ def _check_settings(settings: Any) -> None:
     """Refuse, above all, a number of threads that would bring the board to its knees."""
     if not isinstance(settings, dict):
         raise Refusal(BAD_REQUEST, "settings are %.80r" % (settings,), "Send an object.")
-    threads, most = settings.get("threads", 1), THREADS_PER_CPU * len(cpu.allowed_cpus())
-    if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= most:
+    unknown = sorted(set(settings) - SETTINGS)
+    if unknown:
+        known = ", ".join(sorted(SETTINGS))
         raise Refusal(
-            BAD_REQUEST, "threads is %.80r" % (threads,), "This board takes whole numbers from 1 to %d." % most
+            BAD_REQUEST, "unknown setting %.80r" % unknown[0], "This runner knows %s; push a newer one." % known
         )
+    most = THREADS_PER_CPU * len(cpu.allowed_cpus())
+    for name, limit in (("threads", most), ("inter_op", most), ("sessions", most), ("batch", LARGEST_BATCH)):
+        value = settings.get(name, 1)
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
+            remedy = "This board takes whole numbers from 1 to %d." % limit
+            raise Refusal(BAD_REQUEST, "%s is %.80r" % (name, value), remedy)
+    busy = settings.get("sessions", 1) * max(settings.get("threads", 1), settings.get("inter_op", 1))
+    if busy > most:
+        raise Refusal(BAD_REQUEST, "sessions and threads make %d threads" % busy, "This board takes %d at most." % most)
+
+
+def _check_plan(plan: Any, settings: Dict[str, Any]) -> None:
+    """Frames that arrive at a pace are taken one after the other."""
+    if isinstance(plan, dict) and plan.get("target_fps") and settings.get("sessions", 1) > 1:
+        sessions = settings["sessions"]
+        raise Refusal(BAD_REQUEST, "a paced plan with %d sessions" % sessions, "Pace one session, or load all of them.")
 
 
 def _objects_of(job: Dict[str, Any], kind: str) -> List[str]:

@@ -147,17 +147,17 @@ def per_sample(expected_ns: float, longest_seconds: float, fixed: bool = False) 
     return max(1, math.ceil(shortest / expected))
 
 
-def minute_medians(samples_ns: Sequence[int], inferences: int, minute_ns: int = _MINUTE_NS) -> List[int]:
+def minute_medians(samples_ns: Sequence[int], inferences: float, minute_ns: int = _MINUTE_NS) -> List[int]:
     """Median of each minute of a back-to-back run; a last minute that was less than half full is left out.
 
     Args:
         samples_ns: Durations per inference, in order; at least one.
-        inferences: Inferences behind each of them.
+        inferences: Inferences behind each of them, over the number of sessions that made them at once.
         minute_ns: Length of a minute.
     """
     minutes: List[int] = []
     bucket: List[int] = []
-    elapsed: int = 0
+    elapsed: float = 0
     for sample in samples_ns:
         bucket.append(sample)
         elapsed += sample * inferences

@@ -6,7 +6,7 @@ Fault points `engine.load` and `engine.run` are here; without faults the timed c
 import os
 from typing import Any, Callable, Dict, List
 
-from edgeopt_runner import engines, faults, measure, storage
+from edgeopt_runner import engines, faults, group, measure, storage
 from edgeopt_runner.correctness import feeds_of
 from edgeopt_runner.links import sha256_of
 from edgeopt_runner.protocol import DIGEST_MISMATCH, MISSING_OBJECT
@@ -14,6 +14,8 @@ from edgeopt_runner.protocol.samples import SampleFile
 from edgeopt_runner.refusals import Refusal
 
 BUFFERS = 4
+
+Calls = List[measure.Call]
 
 
 def verified_artifact(root: str, artifact: Dict[str, Any]) -> str:
@@ -58,11 +60,16 @@ def load(path: str, settings: Dict[str, Any], digest: str) -> engines.Session:
         LoadFailed: The runtime refused the file.
     """
     faults.point("engine.load", match=digest)
-    return engines.engine(settings["runtime"]).load(path, settings)
+    return group.load(engines.engine(settings["runtime"]), path, settings)
 
 
-def input_buffers(golden: SampleFile, session: engines.Session) -> List[Dict[str, Any]]:
+def input_buffers(golden: SampleFile, session: engines.Session, batch: int = 1) -> List[Dict[str, Any]]:
     """At least four feeds in memory of their own, from the golden samples, repeated where those are fewer.
+
+    Args:
+        golden: The golden samples.
+        session: The loaded model.
+        batch: Samples in one feed.
 
     Raises:
         Refusal: ``missing_object``: the golden file has no samples.
@@ -72,16 +79,23 @@ def input_buffers(golden: SampleFile, session: engines.Session) -> List[Dict[str
     feeds = [feeds_of(sample, session) for sample in golden.read(BUFFERS)]
     if not feeds:
         raise Refusal(MISSING_OBJECT, "the golden file has no samples", "Send at least one.")
-    return [
-        {name: np.array(array) for name, array in feeds[number % len(feeds)].items()}
-        for number in range(max(BUFFERS, len(feeds)))
-    ]
+    count = max(BUFFERS, len(feeds))
+    if batch > 1:
+        return [group.join([feeds[(number + row) % len(feeds)] for row in range(batch)]) for number in range(count)]
+    return [{name: np.array(array) for name, array in feeds[number % len(feeds)].items()} for number in range(count)]
 
 
-def prepared(session: engines.Session, feeds: List[Dict[str, Any]], digest: str) -> List[measure.Call]:
+def prepared(session: engines.Session, feeds: List[Dict[str, Any]], digest: str) -> Calls:
     """The calls to time, one a feed."""
     calls = [session.prepare(feed) for feed in feeds]
     return [_faulty(call, digest) for call in calls] if faults.armed("engine.run") else calls
+
+
+def lanes(session: engines.Session, feeds: List[Dict[str, Any]], settings: Dict[str, Any], digest: str) -> List[Calls]:
+    """The calls to time, a list for each that runs at once: one a session, or one for a batch split over them."""
+    if isinstance(session, group.Group) and settings.get("batch", 1) == 1:
+        return [prepared(one, feeds, digest) for one in session.sessions]
+    return [prepared(session, feeds, digest)]
 
 
 def _faulty(call: measure.Call, digest: str) -> Callable[[], Any]:

@@ -9,9 +9,10 @@ import gc
 import itertools
 import time
 from array import array
-from typing import Any, Callable, Dict, Iterator, List, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 from edgeopt_runner import latency
+from edgeopt_runner.lanes import Lanes
 
 MIN_WARMUP_RUNS = 5
 _WARMUP_TOLERANCE = 0.05
@@ -35,13 +36,18 @@ class Measured:
         latency: The fields of `edgeopt.core.measurement.Latency`.
         flags: ``unstable`` where the last windows do not agree.
         evidence: ``wall_seconds`` (settable clock), ``monotonic_seconds``, ``cpu_seconds`` of this process, and by kind
-            of load ``minute_medians_ns`` and ``last_over_first``, or ``frames`` and ``deadline_misses``.
+            of load ``minute_medians_ns`` and ``last_over_first``, or ``frames`` and ``deadline_misses``; with several
+            sessions ``session_runs``.
+        rate: Runs a second, all sessions together; ``None`` where they were paced.
     """
 
-    def __init__(self, latency_: Dict[str, Any], flags: List[str], evidence: Dict[str, Any]) -> None:
+    def __init__(
+        self, latency_: Dict[str, Any], flags: List[str], evidence: Dict[str, Any], rate: Optional[float] = None
+    ) -> None:
         self.latency = latency_
         self.flags = flags
         self.evidence = evidence
+        self.rate = rate
 
 
 class WarmedUp:
@@ -90,17 +96,25 @@ def timed_runs(calls: Sequence[Call], count: int) -> List[int]:
         return [_sample(call) for call in itertools.islice(itertools.cycle(calls), count)]
 
 
-def measure(calls: Sequence[Call], plan: Dict[str, Any], expected_ns: float) -> Measured:
+def measure(
+    calls: Sequence[Call], plan: Dict[str, Any], expected_ns: float, beside: Sequence[Sequence[Call]] = ()
+) -> Measured:
     """The measured phase of a plan.
 
     Args:
         calls: Prepared runs, cycled.
-        plan: The fields of `edgeopt.core.plan.Plan`.
+        plan: The fields of `edgeopt.core.plan.Plan`; one with `target_fps` takes no `beside`.
         expected_ns: Duration of one inference, as warm-up found it.
+        beside: Runs of further sessions, which are under the same load at the same time, and measured with it.
     """
     wall, cpu, start = time.time(), time.process_time(), clock_ns()
     with _undisturbed():
-        measured = _paced(calls, plan) if plan.get("target_fps") else _back_to_back(calls, plan, expected_ns)
+        if plan.get("target_fps"):
+            measured = _paced(calls, plan)
+        elif beside:
+            measured = _together([calls] + list(beside), plan, expected_ns)
+        else:
+            measured = _back_to_back(calls, plan, expected_ns)
     measured.evidence.update(
         wall_seconds=time.time() - wall,
         monotonic_seconds=(clock_ns() - start) / float(_NS),
@@ -133,12 +147,36 @@ def _back_to_back(calls: Sequence[Call], plan: Dict[str, Any], expected_ns: floa
         window = _window(forever, rule, deadline_ns)
         samples.extend(window)
         windows.append(latency.Window(window))
+    rate = len(samples) * rule.per_sample * float(_NS) / max(1, clock_ns() - start)
+    return _measured(rule, samples, windows, rate, 1)
+
+
+def _together(lanes: Sequence[Sequence[Call]], plan: Dict[str, Any], expected_ns: float) -> Measured:
+    """As `_back_to_back`, on several sessions at once."""
+    rule = latency.StoppingRule(plan, expected_ns)
+    samples: Any = array("q")
+    windows: List[Any] = []
+    with Lanes(lanes, rule.per_sample, clock_ns) as load:
+        load.settle(float(plan["warmup_seconds"]) / 2)
+        start: int = clock_ns()
+        deadline_ns = start + int(rule.max_seconds * _NS)
+        while not rule.ended((clock_ns() - start) / float(_NS), len(samples), windows):
+            window = load.window(rule, deadline_ns)
+            samples.extend(window)
+            windows.append(latency.Window(window))
+    measured = _measured(rule, samples, windows, load.rate(), len(lanes))
+    measured.evidence["session_runs"] = load.counts()
+    return measured
+
+
+def _measured(rule: latency.StoppingRule, samples: Any, windows: Sequence[Any], rate: float, lanes: int) -> Measured:
+    """What back-to-back load found."""
     evidence: Dict[str, Any] = {}
     if rule.fixed:
-        minutes = latency.minute_medians(samples, rule.per_sample)
+        minutes = latency.minute_medians(samples, rule.per_sample / float(lanes))
         evidence = {"minute_medians_ns": minutes, "last_over_first": minutes[-1] / float(max(1, minutes[0]))}
     flags = [] if rule.fixed or latency.stable(windows) else ["unstable"]
-    return Measured(latency.summary(samples, rule.per_sample, windows), flags, evidence)
+    return Measured(latency.summary(samples, rule.per_sample, windows), flags, evidence, rate)
 
 
 def _window(forever: Any, rule: latency.StoppingRule, deadline_ns: int) -> Any:

@@ -81,8 +81,17 @@ class _Work:
         return SampleFile(loading.object_of(self.root, self.job["golden"], "the golden file"))
 
     def compare(self, session: engines.Session) -> correctness.Comparison:
-        """The golden samples against their references."""
-        return correctness.compare(session, self.golden(), float(self.job.get("min_cosine") or -1.0))
+        """The golden samples against their references, one by one and, where requests are batches, together."""
+        least, batch = float(self.job.get("min_cosine") or -1.0), self.job["settings"].get("batch", 1)
+        alone = correctness.compare(session, self.golden(), least)
+        if batch == 1 or alone.reason:
+            return alone
+        together = correctness.compare_batch(session, self.golden(), batch, least)
+        return min((together, alone), key=lambda found: (not found.reason, found.cosine))
+
+    def feeds(self, session: engines.Session) -> List[Dict[str, Any]]:
+        """The requests to time."""
+        return loading.input_buffers(self.golden(), session, self.job["settings"].get("batch", 1))
 
     def keep(self, session: engines.Session) -> engines.Session:
         """Remember the session, to close it however the job ends."""
@@ -113,7 +122,7 @@ class _Check(_Work):
         self.phase("golden")
         before = self.compare(session)
         self.phase("measure")
-        calls = loading.prepared(session, loading.input_buffers(self.golden(), session), self.digest)
+        calls = loading.prepared(session, self.feeds(session), self.digest)
         measure.timed_runs(calls, _CHECK_WARMUP_RUNS)
         median_ns = int(latency.median(measure.timed_runs(calls, max(1, int(self.job.get("runs") or 1)))))
         judged = correctness.judge(before, self.compare(session))
@@ -205,18 +214,20 @@ class _Measure(_Work):
 
     def _measure(self, session: engines.Session) -> None:
         """Warm-up and steady state, with memory and the board's state read at once after the last timed run."""
-        calls = loading.prepared(session, loading.input_buffers(self.golden(), session), self.digest)
+        lanes = loading.lanes(session, self.feeds(session), self.job["settings"], self.digest)
         self.phase("warmup")
         memory.reset_peak()
-        warm = measure.warm_up(calls, self.plan)
+        warm = measure.warm_up([calls[number] for number in range(len(lanes[0])) for calls in lanes], self.plan)
         self.phase("measure")
         ticks = conditions.cpu_times()
-        measured = measure.measure(calls, self.plan, warm.median_ns)
+        measured = measure.measure(lanes[0], self.plan, warm.median_ns, lanes[1:])
         others = conditions.busy_share(ticks, conditions.cpu_times(), measured.evidence["cpu_seconds"])
         self.peaks["run_bytes"] = memory.peak_bytes()
         self.peaks["pss_bytes"] = memory.proportional_bytes()
         before, after = self.evidence["before"], conditions.snapshot()
         self.found["latency"] = measured.latency
+        if measured.rate is not None:
+            self.found["items_per_second"] = measured.rate * self.job["settings"].get("batch", 1)
         self.evidence.update(measured.evidence, after=after, others_share=others, warmup_runs=warm.runs)
         self.evidence["difference"] = conditions.differences(before, after)
         hot = self.evidence["cool_down"]["hot"]

@@ -53,6 +53,9 @@ def _check(profile: Profile, path: Path) -> None:
     wrong = [word for word in words if word not in ("physical", "logical")]
     if wrong:
         raise DocumentError(f"{path}: threads has {wrong[0]!r}.", remedy="Use a number, physical or logical.")
+    for name in ("sessions", "inter_op"):
+        if min(getattr(profile, name), default=0) < 1:
+            raise DocumentError(f"{path}: {name} is {list(getattr(profile, name))}.", remedy="List numbers from 1 on.")
     if not (profile.runtimes and profile.graph_optimisation and profile.threads):
         raise DocumentError(f"{path}: runtimes, threads and graph_optimisation must not be empty.")
     names = [recipe.name for recipe in profile.recipes]

@@ -56,24 +56,29 @@ class X86:
         return next(_objections(profile, facts, model, recipe), None)
 
     def settings(self, profile: Profile, facts: DeviceFacts) -> tuple[Settings, ...]:
-        """One for each thread count of the profile, at its first graph-optimisation level."""
+        """One for each thread count and number of sessions of the profile that its CPUs bear, at its first level."""
         cores = {"physical": facts.cores_physical or facts.cores_logical, "logical": facts.cores_logical}
         counts = [cores[threads] if isinstance(threads, str) else threads for threads in profile.threads]
         usable = [count for count in counts if 1 <= count <= max(1, facts.cores_logical)]
         runtime = _runtime(profile, facts)
-        return tuple(
+        offered = (
             Settings(
                 runtime=runtime.name if runtime else profile.runtimes[0],
                 threads=count,
                 graph_optimisation=profile.graph_optimisation[0],
+                sessions=sessions,
             )
+            for sessions in dict.fromkeys((1, *profile.sessions))
             for count in dict.fromkeys(usable or [1])
         )
+        return tuple(one for one in offered if one.sessions == 1 or one.busy_threads <= facts.cores_logical)
 
     def variations(self, profile: Profile, settings: Settings) -> tuple[Settings, ...]:
-        """The same settings at the profile's other graph-optimisation levels."""
+        """The same settings at the profile's other graph-optimisation levels, and with its other inter-op threads."""
         levels = [level for level in profile.graph_optimisation if level != settings.graph_optimisation]
-        return tuple(replace(settings, graph_optimisation=level) for level in levels)
+        others = [count for count in dict.fromkeys(profile.inter_op) if count != settings.inter_op]
+        changed = [replace(settings, graph_optimisation=level) for level in levels]
+        return tuple(changed + [replace(settings, inter_op=count) for count in others])
 
 
 def _resolved(spec: PassSpec, reduce_range: bool) -> PassSpec:

@@ -56,6 +56,8 @@ def test_unknown_profile_suggests_the_nearest():
         ({"thread": [1]}, r"no field 'thread'.*'threads'"),
         ({"threads": ["all"]}, "threads has 'all'"),
         ({"threads": []}, "must not be empty"),
+        ({"sessions": [0, 1]}, r"sessions is \[0, 1\]"),
+        ({"inter_op": []}, r"inter_op is \[\]"),
         ({"machine": 3}, "machine is '3'"),
         ({"recipes": [{"name": "a"}, {"name": "a"}]}, "two recipes are called 'a'"),
         ({"recipes": [{"passes": []}]}, "recipes.0.name"),

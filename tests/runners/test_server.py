@@ -84,6 +84,30 @@ def test_threads_up_to_four_a_cpu_pass(runner: Runner) -> None:
         assert runner.error_of("submit", job=order)["code"] == "missing_object"
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"sessions": 0}, "sessions is 0"),
+        ({"inter_op": "2"}, "inter_op is '2'"),
+        ({"batch": 5000}, "batch is 5000"),
+        ({"sessions": 4 * len(os.sched_getaffinity(0)), "threads": 2}, "sessions and threads make"),
+        ({"threads": 1, "warp": 9}, "unknown setting 'warp'"),
+    ],
+)
+def test_settings_that_would_be_ignored_or_not_borne_are_refused(
+    runner: Runner, settings: dict[str, object], said: str
+) -> None:
+    error = runner.error_of("submit", job=job("measure", artifact={"sha256": "c" * 64}, settings=settings))
+    assert error["code"] == "bad_request"
+    assert said in error["message"]
+    assert error["remedy"]
+
+
+def test_a_pace_is_for_one_session(runner: Runner) -> None:
+    order = job("measure", artifact={"sha256": "c" * 64}, settings={"sessions": 2}, plan={"target_fps": 30.0})
+    assert "paced plan with 2 sessions" in runner.error_of("submit", job=order)["message"]
+
+
 def test_every_bad_request_is_named_and_the_server_goes_on(runner: Runner) -> None:
     for request, code, fragment in BAD_REQUESTS:
         runner.send_raw(frames.encode(request))

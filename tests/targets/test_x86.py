@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from edgeopt.core.recipe import PassSpec, Recipe
@@ -77,6 +79,20 @@ def test_threads_are_those_of_the_device_without_doubles():
     assert [one.threads for one in X86.settings(PROFILE, x86_facts())] == [1, 2]
     assert [one.threads for one in X86.settings(PROFILE, x86_facts(cores_logical=1, cores_physical=1))] == [1]
     assert [one.threads for one in X86.settings(PROFILE, x86_facts(cores_logical=3, cores_physical=0))] == [1, 3]
+
+
+def test_sessions_are_tried_where_every_one_has_its_cpus():
+    profile = replace(PROFILE, sessions=(1, 2, 4))
+    found = X86.settings(profile, x86_facts(cores_logical=4, cores_physical=2))
+    assert [(one.threads, one.sessions) for one in found] == [(1, 1), (2, 1), (1, 2), (2, 2), (1, 4)]
+    assert [one.sessions for one in X86.settings(profile, x86_facts(cores_logical=1, cores_physical=1))] == [1]
+
+
+def test_inter_op_threads_are_for_finalists():
+    profile = replace(PROFILE, inter_op=(1, 2), graph_optimisation=("all",))
+    first = X86.settings(profile, x86_facts())[0]
+    assert first.inter_op == 1
+    assert [one.inter_op for one in X86.variations(profile, first)] == [2]
 
 
 def test_variations_are_the_other_optimisation_levels():

@@ -26,10 +26,13 @@ class Session:
     Attributes:
         inputs: Names of the inputs, in the model's order.
         outputs: Names of the outputs, in the model's order.
+        rows: First dimension of all inputs and outputs: a number, 0 where any number of rows goes; ``None`` where they
+            differ or the runtime does not say, so that requests can be neither joined nor split.
     """
 
     inputs: List[str] = []
     outputs: List[str] = []
+    rows: Optional[int] = None
 
     def prepare(self, feeds: Dict[str, Any]) -> Callable[[], Any]:
         """A call without arguments that runs the model once on `feeds`, for timing.

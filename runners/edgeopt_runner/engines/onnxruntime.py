@@ -2,7 +2,7 @@
 
 import functools
 import os
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from edgeopt_runner.engines._base import Engine, EngineMissing, LoadFailed, RunFailed, Session, message_of
 
@@ -38,6 +38,7 @@ class OnnxRuntimeSession(Session):
         self._session = session
         self.inputs = [spec.name for spec in session.get_inputs()]
         self.outputs = [spec.name for spec in session.get_outputs()]
+        self.rows = _rows(session.get_inputs() + session.get_outputs())
 
     def prepare(self, feeds: Dict[str, Any]) -> Callable[[], Any]:
         """`InferenceSession.run` with its arguments bound."""
@@ -94,18 +95,34 @@ def _options(onnxruntime: Any, settings: Dict[str, Any]) -> Any:
     level = settings.get("graph_optimisation", "all")
     if level not in LEVELS:
         raise LoadFailed("graph_optimisation is %r; allowed: %s" % (level, ", ".join(LEVELS)))
-    threads = settings.get("threads", 1)
-    if not isinstance(threads, int) or threads < 1:
-        raise LoadFailed("threads is %r; it must be a whole number of at least 1" % (threads,))
+    threads, inter_op = _count(settings, "threads"), _count(settings, "inter_op")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
+    options.inter_op_num_threads = inter_op
+    if inter_op > 1:
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_PARALLEL
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, LEVELS[level])
     options.log_severity_level = _ONLY_ERRORS
     spinning = "1" if settings.get("spinning", True) else "0"
     options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     options.add_session_config_entry("session.inter_op.allow_spinning", spinning)
     return options
+
+
+def _count(settings: Dict[str, Any], name: str) -> int:
+    value = settings.get(name, 1)
+    if not isinstance(value, int) or value < 1:
+        raise LoadFailed("%s is %r; it must be a whole number of at least 1" % (name, value))
+    return value
+
+
+def _rows(specs: List[Any]) -> Optional[int]:
+    """See `Session.rows`: a free first dimension is a name or nothing, a fixed one a number."""
+    firsts = [spec.shape[0] if spec.shape else None for spec in specs]
+    if not all(spec.shape for spec in specs):
+        return None
+    sizes = {first if isinstance(first, int) and first > 0 else 0 for first in firsts}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 ENGINE = OnnxRuntime()

@@ -40,8 +40,10 @@ States of a job: ``queued`` (waits for the board's lock), ``running``, ``done``,
 
 A job document has ``job_id``, ``nonce`` (both 32 hex digits), ``kind``, ``owner: {owner, host, reason}``, ``limits:
 {memory_bytes|null, deadline_seconds: {phase: s}}`` (beside the worker's phases there are ``queue`` and ``total``) and,
-by kind, what follows. `settings.threads` is a whole number from 1 to four times the CPUs that the runner may use; a job
-with another is refused (``bad_request``), and so is one whose objects are not there (``missing_object``).
+by kind, what follows. `settings.threads` is a whole number from 1 to four times the CPUs that the runner may use, and
+so is `sessions` times it or `inter_op`; a job with another, or with a setting that the runner does not know, is refused
+(``bad_request``), and so is one whose objects are not there (``missing_object``). Settings that are left out are 1,
+``all`` and true.
 
 * ``measure``: ``artifact {sha256,size,format}``, ``settings`` (core ``Settings``), ``plan`` (core ``Plan``),
   ``golden`` (digest of a sample file), ``min_cosine``, ``evaluation`` (digest of a sample file or null), ``metric``

@@ -15,6 +15,13 @@ def bench(
     threads: Annotated[
         str | None, typer.Option("--threads", help="Thread counts: 1,2,4.  [default: profile's]")
     ] = None,
+    inter_op: Annotated[
+        str, typer.Option("--inter-op", help="Inter-op threads: 1,2; above 1 branches of the graph run at once.")
+    ] = "1",
+    sessions: Annotated[str, typer.Option("--sessions", help="Copies of the model under load at once: 1,2.")] = "1",
+    batch: Annotated[
+        str, typer.Option("--batch", help="Samples in one request: 1,8; several sessions share them.")
+    ] = "1",
     plan: Annotated[
         str, typer.Option("--plan", help="quick, standard, full, sustained (10 min) or paced.")
     ] = "standard",
@@ -28,8 +35,8 @@ def bench(
     """Measure latency, memory and correctness of one model on a device."""
     from edgeopt.cli import quantities
     from edgeopt.report.terminal import print_measurement
+    from edgeopt.workflow.benching import Parallel, plan_named
     from edgeopt.workflow.benching import bench as measure
-    from edgeopt.workflow.benching import plan_named
     from edgeopt.workflow.request import DataRequest, Request
     from edgeopt.workflow.workspace import Workspace
 
@@ -42,8 +49,13 @@ def bench(
         profile=profile,
     )
     chosen = plan_named(plan, fps)
+    parallel = Parallel(
+        inter_op=quantities.parse_counts(inter_op, "--inter-op"),
+        sessions=quantities.parse_counts(sessions, "--sessions"),
+        batch=quantities.parse_counts(batch, "--batch"),
+    )
     with Workspace.open() as workspace, output.progress(silent=quiet or as_json) as progress:
-        measurements = measure(request, chosen, workspace, listener=progress)
+        measurements = measure(request, chosen, workspace, parallel=parallel, listener=progress)
     if as_json:
         from edgeopt import documents
 

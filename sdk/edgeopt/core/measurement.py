@@ -122,7 +122,10 @@ class Measurement:
             ``timeout:<phase>``, ``rebooted``, ``lost``, ``load_failed``, ``runtime_missing``, ``error``.
         detail: One sentence on a status that is not ``ok``.
         phases_ns: Durations of ``import``, ``load``, ``first`` by name.
-        latency, memory, correctness, accuracy: ``None`` where the launch did not get that far.
+        latency, memory, correctness, accuracy: ``None`` where the launch did not get that far. The latency is that of
+            one request, whole batch included, taken while every session was busy.
+        items_per_second: Samples served a second, all sessions together, while the latency was taken; ``None`` where
+            requests were paced, or it is not known.
         evidence: Temperatures, clocks, governor, swap, load: before, after and their differences (JSON values).
         flags: What weakens it: ``unstable``, ``contended``, ``throttled``, ``swapped``, ``started_hot``,
             ``env_changed``, ``warmup_capped``, ``clock_suspect``.
@@ -143,6 +146,7 @@ class Measurement:
     memory: Memory | None = None
     correctness: Correctness | None = None
     accuracy: Accuracy | None = None
+    items_per_second: float | None = None
     evidence: Mapping[str, object] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     placement: Mapping[str, int] = field(default_factory=dict)

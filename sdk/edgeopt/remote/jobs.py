@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import hashlib
 import json
+import math
 import platform
 import secrets
 from collections.abc import Mapping, Sequence
@@ -100,7 +101,7 @@ def measure_job(
         deadline_seconds=deadline_seconds,
         fields={
             "artifact": _file(artifact),
-            "settings": plain(settings),
+            "settings": settings.document(),
             "plan": plain(plan),
             "golden": golden,
             "min_cosine": min_cosine,
@@ -143,7 +144,7 @@ def activate_job(
         fields={
             "app": app,
             "artifact": _file(artifact),
-            "settings": plain(settings),
+            "settings": settings.document(),
             "golden": golden,
             "min_cosine": min_cosine,
             "max_latency_ns": max_latency_ns,
@@ -278,6 +279,9 @@ def measurement_of(result: Mapping[str, Any]) -> Measurement:
             or ordered != sorted(ordered)
         ):
             raise ProtocolError(f"measurement: latencies {ordered} of {len(latency.samples_ns)} samples cannot be.")
+    rate = measurement.items_per_second
+    if rate is not None and not 0 < rate < math.inf:
+        raise ProtocolError(f"measurement: {rate} items a second cannot be.")
     if (measurement.latency is None or measurement.correctness is None) and measurement.ok:
         raise ProtocolError("measurement: it ended well but has no latency or no check of the outputs.")
     return measurement

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import statistics
 from dataclasses import dataclass
 
 from edgeopt.core.recipe import BASELINE
@@ -36,6 +37,17 @@ def baseline(selection: Selection) -> Assessment | None:
         item for item in selection.assessments if item.candidate.variant.name == BASELINE.name and item.latency_ns
     ]
     return min(originals, key=lambda item: item.latency_ns.value if item.latency_ns else 0.0, default=None)
+
+
+def shows_throughput(selection: Selection) -> bool:
+    """Whether several sessions were tried, so that throughput tells what latency does not."""
+    return any(item.candidate.settings.sessions > 1 for item in selection.assessments)
+
+
+def throughput(item: Assessment) -> float | None:
+    """Median over the launches of the samples served a second."""
+    rates = [launch.items_per_second for launch in item.candidate.measurements if launch.items_per_second]
+    return statistics.median(rates) if rates else None
 
 
 def chosen(record: RunRecord) -> Assessment | None:

@@ -81,10 +81,13 @@ def _candidates(record: RunRecord, selection: Selection, *, wide: bool) -> Table
     size_unit = q.size_unit(item.size_bytes for item in selection.assessments)
     metric = visible(record.data.metric, 12)
     headers = ["#", "candidate", "thr", "median\nms", "speed", metric, "change"]
-    headers += [f"peak\n{memory_unit[0]}", f"file\n{size_unit[0]}", "verdict", *(["why"] if wide else [])]
-    made = table(*headers, right=(0, 2, 3, 4, 5, 6, 7, 8))
+    rates = summary.shows_throughput(selection)
+    headers += [f"peak\n{memory_unit[0]}", f"file\n{size_unit[0]}", *(["items/s"] if rates else [])]
+    headers += ["verdict", *(["why"] if wide else [])]
+    made = table(*headers, right=(0, 2, 3, 4, 5, 6, 7, 8, *([9] if rates else [])))
     for number, item in enumerate(selection.assessments, 1):
         figures = _figures(item, record.data.metric, memory_unit[1], size_unit[1])
+        figures += [q.significant(summary.throughput(item) or 0.0) if summary.throughput(item) else q.NONE] * rates
         verdict = text(summary.MARKS[item.verdict], STYLES.get(item.verdict, ""))
         reason = [text(item.reason, "dim")] if wide else []
         made.add_row(str(number), _name(item), str(item.candidate.settings.threads), *figures, verdict, *reason)
@@ -92,9 +95,12 @@ def _candidates(record: RunRecord, selection: Selection, *, wide: bool) -> Table
 
 
 def _name(item: Assessment) -> Text:
-    level = item.candidate.settings.graph_optimisation
+    settings = item.candidate.settings
     name = text(item.candidate.variant.name, "bold" if item.verdict == "winner" else "", limit=60)
-    return name if level == "all" else name.append(f" {visible(level, 20)}", style="dim")
+    extra = [settings.graph_optimisation] * (settings.graph_optimisation != "all")
+    extra += [f"{settings.inter_op} inter-op"] * (settings.inter_op != 1)
+    extra += [f"{settings.sessions} sessions"] * (settings.sessions != 1)
+    return name.append(f" {visible(', '.join(extra), 40)}", style="dim") if extra else name
 
 
 def _figures(item: Assessment, metric: str, memory_unit: int, size_unit: int) -> list[str]:
@@ -146,6 +152,7 @@ def print_measurement(measurement: Measurement, console: Console) -> None:
 
 def _measured(measurement: Measurement) -> list[tuple[str, str]]:
     latency, memory, accuracy = measurement.latency, measurement.memory, measurement.accuracy
+    rate = measurement.items_per_second
     phases = ", ".join(f"{name} {q.milliseconds(value)}" for name, value in measurement.phases_ns.items())
     rows = [("phases", phases)]
     if latency is not None:
@@ -155,6 +162,7 @@ def _measured(measurement: Measurement) -> list[tuple[str, str]]:
         rows += [
             ("median", q.milliseconds(latency.median_ns)),
             ("spread", f"{spread}, max {q.milliseconds(latency.max_ns)}, mean {q.milliseconds(latency.mean_ns)}"),
+            ("throughput", f"{q.significant(rate)} items/s" if rate is not None else ""),
             ("samples", f"{len(latency.samples_ns)}{per}, CV {latency.cv * 100:.1f} %"),
         ]
     if memory is not None:

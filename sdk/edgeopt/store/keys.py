@@ -83,7 +83,7 @@ def measurement_key(conditions: Conditions) -> str:
     """
     if not conditions.plan.evaluate:
         conditions = replace(conditions, evaluation_digest=None, metric="")
-    return exact_key("measurement", conditions)
+    return exact_key("measurement", {**plain(conditions), "settings": conditions.settings.document()})
 
 
 def _canonical(value: Any) -> Any:

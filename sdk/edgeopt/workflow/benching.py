@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from edgeopt.core.device import DeviceFacts
 from edgeopt.core.measurement import Measurement
@@ -20,6 +22,9 @@ from edgeopt.workflow.request import Request
 from edgeopt.workflow.resolving import profile_for, resolve_target
 from edgeopt.workflow.workspace import Workspace
 from edgeopt_targets import registry
+
+LARGEST_BATCH = 4096
+"""Samples in one request at most; the runner takes no more either."""
 
 
 def plan_named(name: str, fps: float | None = None) -> Plan:
@@ -39,21 +44,50 @@ def plan_named(name: str, fps: float | None = None) -> Plan:
     return dataclasses.replace(PACED, target_fps=fps)
 
 
+@dataclass(frozen=True)
+class Parallel:
+    """What `bench` ranges over beside threads: every combination that the device's CPUs bear.
+
+    Attributes:
+        inter_op: Inter-op threads.
+        sessions: Copies of the model under load at once.
+        batch: Samples in one request.
+    """
+
+    inter_op: tuple[int, ...] = (1,)
+    sessions: tuple[int, ...] = (1,)
+    batch: tuple[int, ...] = (1,)
+
+
+ALONE = Parallel()
+
+
 def bench(
-    request: Request, plan: Plan, workspace: Workspace, *, listener: Listener | None = None
+    request: Request,
+    plan: Plan,
+    workspace: Workspace,
+    *,
+    parallel: Parallel = ALONE,
+    listener: Listener | None = None,
 ) -> tuple[Measurement, ...]:
-    """Measure `request.model` on the target with each thread count.
+    """Measure `request.model` on the target with each thread count, inter-op threads, sessions and batch.
 
     Raises:
-        EdgeoptError: The model, the samples or the device cannot be used.
+        EdgeoptError: The model, the samples or the device cannot be used, or a number is above what it bears.
     """
     said = listener or Silence()
+    if plan.target_fps and max(parallel.sessions) > 1:
+        raise UsageError(
+            f"--sessions {max(parallel.sessions)} does not go with --plan paced, whose frames come one by one.",
+            remedy="Say --plan standard.",
+        )
     aim = resolve_target(request.target, workspace.inventory, request.profile)
     with connect(aim.device) as connection:
         facts = connection.probe()
         profile = profile_for(aim, facts, request.target)
         prepared = prepare(request, workspace, said)
         settings = thread_settings(registry.target(profile.target).settings(profile, facts), request.threads, facts)
+        settings = parallel_settings(settings, parallel, facts)
         with connection.lease(f"bench of {prepared.model.name}"):
             one = Bench(
                 workspace,
@@ -90,3 +124,36 @@ def thread_settings(settings: Sequence[Settings], threads: Sequence[int], facts:
             remedy=f"Use at most {facts.cores_logical}.",
         )
     return tuple(dataclasses.replace(settings[0], threads=count) for count in threads)
+
+
+def parallel_settings(settings: Sequence[Settings], parallel: Parallel, facts: DeviceFacts) -> tuple[Settings, ...]:
+    """The settings with every inter-op count, number of sessions and batch, where all threads have CPUs.
+
+    Raises:
+        UsageError: One number alone is more than the device has CPUs, or no combination fits them.
+    """
+    if parallel == ALONE:
+        return tuple(settings)
+    cpus = facts.cores_logical
+    for option, counts in (("--inter-op", parallel.inter_op), ("--sessions", parallel.sessions)):
+        if max(counts) > cpus:
+            raise UsageError(
+                f"{option} {max(counts)} is more than the {cpus} CPUs that the device lets us use.",
+                remedy=f"Use at most {cpus}.",
+            )
+    if max(parallel.batch) > LARGEST_BATCH:
+        raise UsageError(
+            f"--batch {max(parallel.batch)} is more than a request may hold.", remedy=f"Use at most {LARGEST_BATCH}."
+        )
+    every = itertools.product(settings, parallel.inter_op, parallel.sessions, parallel.batch)
+    made = [
+        dataclasses.replace(one, inter_op=inter_op, sessions=sessions, batch=batch)
+        for one, inter_op, sessions, batch in every
+    ]
+    fitting = tuple(one for one in dict.fromkeys(made) if one.busy_threads <= cpus)
+    if not fitting:
+        raise UsageError(
+            f"{made[0]} are {made[0].busy_threads} threads at once, and the device lets us use {cpus} CPUs.",
+            remedy="Use fewer threads or fewer sessions.",
+        )
+    return fitting

@@ -62,6 +62,19 @@ def test_names_are_random_unless_given() -> None:
     assert len(first["nonce"]) == 32
 
 
+def test_a_job_names_only_settings_that_every_runner_knows_unless_more_are_asked() -> None:
+    assert set(measure()["settings"]) == {"runtime", "threads", "graph_optimisation", "spinning"}
+    asked = measure(settings=Settings(sessions=2, batch=8))["settings"]
+    assert (asked["sessions"], asked["batch"]) == (2, 8)
+    assert "inter_op" not in asked
+
+
+@pytest.mark.parametrize("rate", [0.0, -3.0, float("inf"), float("nan")])
+def test_a_throughput_that_cannot_be_is_refused(rate: float) -> None:
+    with pytest.raises(ProtocolError, match="items a second"):
+        jobs.measurement_of(result_of(measure(), items_per_second=rate))
+
+
 def test_the_nonce_is_bound_to_the_work() -> None:
     first = measure(job_id="c" * 32)
     assert first["nonce"] != measure(job_id="c" * 32, min_cosine=0.5)["nonce"]

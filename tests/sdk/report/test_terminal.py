@@ -28,6 +28,22 @@ def test_every_candidate_has_one_line_with_its_figures_and_nothing_is_wider_than
         assert figure in winner
 
 
+def test_throughput_is_a_column_only_where_several_sessions_were_tried() -> None:
+    record = run_record()
+    assert "items/s" not in shown(record, 140)
+    selection = record.selection
+    assert selection is not None
+    first = selection.assessments[0]
+    launches = tuple(replace(one, items_per_second=433.0) for one in first.candidate.measurements)
+    candidate = replace(first.candidate, settings=replace(first.candidate.settings, sessions=2), measurements=launches)
+    several = (replace(first, candidate=candidate), *selection.assessments[1:])
+    text = shown(replace(record, selection=replace(selection, assessments=several)), 140)
+    (row,) = [line for line in text.splitlines() if line.startswith(" 1 ")]
+    assert "items/s" in text
+    assert "2 sessions" in row
+    assert "433" in row
+
+
 @pytest.mark.parametrize("width", [80, 140])
 def test_every_reason_is_told(width: int) -> None:
     words = shown(run_record(), width).split()

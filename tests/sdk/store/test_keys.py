@@ -36,6 +36,16 @@ def test_whatever_changes_the_file_changes_its_key(other: Provenance) -> None:
     assert key(other) != key()
 
 
+def test_settings_that_came_later_leave_older_keys_as_they_were() -> None:
+    before = replace(CONDITIONS, settings=Settings(threads=2), device_fingerprint="d" * 64)
+    assert (
+        measurement_key(before) == "ce10b28c13338f091ba29ff7815972ae12998fbd14f04acb2098ad803d272fa2"
+    )  # made before inter_op, sessions and batch were settings
+    changed = [replace(before.settings, **{name: 2}) for name in ("inter_op", "sessions", "batch")]
+    keys = {measurement_key(replace(before, settings=settings)) for settings in changed}
+    assert len(keys | {measurement_key(before)}) == 4
+
+
 def test_order_of_options_tools_and_flags_does_not_matter() -> None:
     turned = PassSpec("quantise", {"percentile": 99.9, "calibrator": "entropy"})
     same = replace(MADE, tools=dict(reversed(list(MADE.tools.items()))), recipe=replace(RECIPE, passes=(turned,)))
