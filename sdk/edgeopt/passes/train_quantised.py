@@ -1,0 +1,171 @@
+"""Quantisation-aware training: weights of 8, 4, 2 or 1 bits that were trained as such, in a float file.
+
+Sources in `_fake_quantisation`. Batch norms are folded into the convolutions before the training, as every runtime
+folds them: the grid has to be that of the folded weights. The result's weights lie exactly on the grid that
+`quantise_static` (8 bits; 2 and 1 bits too, whose codes are codes of 8 bits) or `pack_weights` (4, 2, 1) finds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from edgeopt.passes._base import PassContext, PassReport, saturates
+from edgeopt.passes._graph import demand_nodes
+from edgeopt.passes._prepare import prepare
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from edgeopt.passes._fake_quantisation import Rounding
+    from edgeopt.passes._torch_weights import LayerWeight
+    from edgeopt.training.losses import Loss
+    from edgeopt.training.samples import Samples
+
+_OBSERVED_BATCHES = 8
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of `train_quantised`.
+
+    Attributes:
+        bits: Of weights. 2 bits are the values -1, 0 and 1, 1 bit -1 and 1, times the channel's scale.
+        bits_at_ends: Of the first and the last layer, where few weights do much; never fewer than `bits`.
+        activation_bits: 8: what layers read and give is rounded as `quantise_static` will round it; 0: it stays real.
+        per_channel: One scale for each output channel instead of one for all; as in the pass that follows.
+        epochs: Passes over the training samples.
+        batch_size: Samples of a step.
+        learning_rate: At its highest.
+        optimiser: How weights follow gradients.
+        schedule: How the learning rate falls.
+        max_seconds: The training ends after this time with what it has.
+    """
+
+    bits: Literal[8, 4, 2, 1] = 8
+    bits_at_ends: Literal[8, 4, 2, 1] = 8
+    activation_bits: Literal[8, 0] = 8
+    per_channel: bool = True
+    epochs: int = 10
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    optimiser: Literal["sgd", "momentum", "rmsprop", "adam", "adamw"] = "adamw"
+    schedule: Literal["fixed", "step", "linear", "exponential", "cosine"] = "cosine"
+    max_seconds: float = 1800.0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs is {self.epochs}, must be at least 1")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}, must be at least 1")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}, must be above 0")
+        if not self.max_seconds > 0:
+            raise ValueError(f"max_seconds is {self.max_seconds}, must be above 0")
+
+
+class TrainQuantised:
+    """Trains the network with rounded weights and activations, on labels or else after the original's outputs.
+
+    Helps where rounding alone loses accuracy (8 bits: depthwise convolutions, small networks; 4 bits and fewer: nearly
+    always); brings nothing by itself: the file is float until `quantise_static` (8 bits) or `pack_weights` (4, 2, 1).
+    """
+
+    name: ClassVar[str] = "train_quantised"
+    options_class: ClassVar[type[Options]] = Options
+    min_cosine: ClassVar[float] = 0.0
+    needs_calibration: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
+    operators: ClassVar[frozenset[str]] = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"})
+    yields: ClassVar[frozenset[str]] = frozenset()
+    optional: ClassVar[bool] = False
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    def apply(self, source: Path, destination: Path, context: PassContext) -> PassReport:
+        """Write the network, batch norms folded, with trained weights on the grid.
+
+        Raises:
+            PassError: No samples, no layer with weights, an unknown node in `keep_float`, or a training that failed.
+            ModelError: An operator that cannot be trained here.
+        """
+        import onnx
+
+        from edgeopt.graph.torch_export import export_onnx
+        from edgeopt.graph.torch_import import import_onnx
+        from edgeopt.passes._fake_quantisation import Quantised
+        from edgeopt.passes._torch_weights import demand_weights, layer_weights, paths_of
+        from edgeopt.passes._training import train_pass, training_of
+
+        prepared = prepare(source, context)
+        demand_nodes(onnx.load(prepared, load_external_data=False), context.keep_float)
+        network = import_onnx(prepared)
+        samples = training_of(context, network.input_names, labelled=False)
+        kept = paths_of(network, context.keep_float)
+        weights = [w for w in layer_weights(network, samples.batch([0])[0]) if w.layer not in kept]
+        demand_weights(weights)
+        loss = None if samples.labelled else _after_original(network, samples, context)
+        model = Quantised(network, self._roundings(weights, context), activations=self.options.activation_bits == 8)
+        model.observe(_batches(samples, self.options.batch_size))
+        notes = train_pass(
+            model,
+            samples,
+            self.options,
+            context,
+            loss=loss,
+            after_step=_zeros_kept(network, weights, self.options.bits),
+        )
+        export_onnx(model.bake(), like=prepared, destination=destination)
+        return PassReport((*notes, self._note(weights, labelled=samples.labelled)), context.keep_float)
+
+    def _roundings(self, weights: list[LayerWeight], context: PassContext) -> list[Rounding]:
+        from edgeopt.passes._fake_quantisation import Rounding
+
+        reduced = saturates(context.machine, context.isa)
+        ends = {weights[0].layer, weights[-1].layer}
+        most = max(self.options.bits, self.options.bits_at_ends)
+        bits = [most if weight.layer in ends else self.options.bits for weight in weights]
+        return [
+            Rounding(weight, bit, self.options.per_channel, reduced) for weight, bit in zip(weights, bits, strict=True)
+        ]
+
+    def _note(self, weights: list[LayerWeight], *, labelled: bool) -> str:
+        layers = len({weight.layer for weight in weights})
+        how = "on labels" if labelled else "after the original's outputs, without labels"
+        then = "quantise_static" if self.options.bits == 8 else "pack_weights"
+        return f"trained {layers} layers in {self.options.bits} bits {how}; {then} stores them so without further loss"
+
+
+def _batches(samples: Samples, size: int) -> list[Any]:
+    return [
+        samples.batch(range(at, min(at + size, len(samples))))[0]
+        for at in range(0, min(len(samples), size * _OBSERVED_BATCHES), size)
+    ]
+
+
+def _after_original(network: nn.Module, samples: Samples, context: PassContext) -> Loss:
+    """The loss that wants the original's outputs."""
+    import copy
+
+    from edgeopt.graph.torch_import import import_onnx
+    from edgeopt.training.distillation import Distillation, Weights, survey
+
+    teacher = import_onnx(context.original) if context.original else copy.deepcopy(network)
+    return Distillation(teacher, survey(teacher, samples, "auto"), Weights(labels=0.0))
+
+
+def _zeros_kept(network: nn.Module, weights: list[LayerWeight], bits: int) -> Any:
+    """What keeps pruned weights at zero, where there are any; binary weights have no zero."""
+    import torch
+
+    masks = [(weight.of(network), weight.of(network) != 0) for weight in weights if bits != 1]
+    sparse = [(parameter, mask) for parameter, mask in masks if not bool(mask.all())]
+
+    def keep(_network: nn.Module, _step: int, _steps: int) -> None:
+        with torch.no_grad():
+            for parameter, mask in sparse:
+                parameter.mul_(mask)
+
+    return keep if sparse else None
