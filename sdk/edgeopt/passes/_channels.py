@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -234,7 +234,7 @@ def _pick(parameter: Tensor, gradient: bool) -> Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
-def outputs(network: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+def outputs(network: Callable[..., Any], inputs: tuple[Tensor, ...]) -> list[Tensor]:
     """All outputs of a forward pass without gradients."""
     with torch.no_grad():
         made = network(*inputs)

@@ -24,7 +24,6 @@ Importance = Literal["l1", "l2", "fpgm", "bn_scale", "taylor", "hessian", "activ
 FROM_GRADIENTS = frozenset({"taylor", "hessian"})
 FROM_ACTIVATIONS = frozenset({"activation", "entropy"})
 
-BATCH = 16
 MOST_SAMPLES = 128
 _BINS = 32
 
@@ -38,14 +37,14 @@ class Evidence:
         samples: Typical inputs, with labels or not.
         loss: On labels; ``None`` takes the curvature of the outputs themselves.
         seed: Of random projections and random scores.
-        batch: Samples that the network takes at once, at most.
+        batch: Samples that the network takes at once.
     """
 
     network: nn.Module
     samples: Samples
     loss: Loss | None
     seed: int
-    batch: int = BATCH
+    batch: int
 
 
 def score(kind: Importance, groups: Sequence[Group], evidence: Evidence) -> list[Tensor]:

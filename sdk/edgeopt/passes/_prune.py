@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext
 from edgeopt.passes._channels import Dependencies, Group, Trial
-from edgeopt.passes._importance import BATCH, Evidence, score
-from edgeopt.passes._pruning import Data, data_of, demand_layers, layer_names, listed, size_of
+from edgeopt.passes._importance import Evidence, score
+from edgeopt.passes._pruning import BATCH, Data, data_of, demand_layers, layer_names, listed, size_of
 from edgeopt.passes._widths import Choice, Limits, Work
 from edgeopt.passes.prune_channels import Options
 

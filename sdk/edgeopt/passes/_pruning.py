@@ -16,6 +16,9 @@ from edgeopt.passes._widths import Work
 from edgeopt.training.losses import Loss, supervised
 from edgeopt.training.samples import Samples
 
+BATCH = 16
+"""Samples that a network takes at once."""
+
 _LISTED = 12
 
 
