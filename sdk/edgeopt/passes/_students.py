@@ -18,13 +18,7 @@ from edgeopt.passes.distil_student import Options
 
 
 def derived(
-    network: fx.GraphModule,
-    inputs: Sequence[Tensor],
-    *,
-    width: float,
-    depth: float,
-    round_to: int,
-    context: PassContext,
+    network: fx.GraphModule, inputs: Sequence[Tensor], options: Options, context: PassContext
 ) -> tuple[str, ...]:
     """Make a network narrower and shallower, in place.
 
