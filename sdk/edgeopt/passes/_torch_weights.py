@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import fx, nn
 
 from edgeopt.errors import PassError
 
@@ -36,15 +34,15 @@ class LayerWeight:
         return network.get_parameter(self.name)
 
 
-def layer_weights(network: nn.Module, inputs: Sequence[Tensor]) -> tuple[LayerWeight, ...]:
-    """Weights of all layers that take part when `inputs` are run, each shared one once."""
+def layer_weights(network: nn.Module) -> tuple[LayerWeight, ...]:
+    """Weights of all layers, each shared one once."""
     found: dict[int, LayerWeight] = {}
-    for path in _order(network, inputs):
+    for path in _order(network):
         layer = network.get_submodule(path)
         for name, parameter in layer.named_parameters(recurse=False):
             if parameter.ndim >= 2 and "weight" in name:
                 axis = 1 if isinstance(layer, _TRANSPOSED) else 0
-                found.setdefault(id(parameter), LayerWeight(f"{path}.{name}" if path else name, path, axis))
+                found.setdefault(id(parameter), LayerWeight(f"{path}.{name}", path, axis))
     return tuple(found.values())
 
 
@@ -70,19 +68,11 @@ def demand_weights(weights: Sequence[LayerWeight]) -> None:
         raise PassError("the network has no layer with weights that this pass could change.")
 
 
-def _order(network: nn.Module, inputs: Sequence[Tensor]) -> list[str]:
-    """Paths of the layers in the order of their first run."""
-    order: dict[str, None] = {}
-
-    def note(path: str) -> Any:
-        return lambda _module, _inputs: order.setdefault(path)
-
-    layers = [(path, module) for path, module in network.named_modules() if isinstance(module, LAYERS)]
-    handles = [module.register_forward_pre_hook(note(path)) for path, module in layers]
-    try:
-        with torch.no_grad():
-            network(*inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return list(order)
+def _order(network: nn.Module) -> list[str]:
+    """Paths of the layers, by the graph where there is one."""
+    layers = [path for path, module in network.named_modules() if isinstance(module, LAYERS)]
+    if not isinstance(network, fx.GraphModule):
+        return layers
+    called = dict.fromkeys(str(node.target) for node in network.graph.nodes if node.op == "call_module")
+    # a called module may hold the layer
+    return [path for target in called for path in layers if path == target or path.startswith(f"{target}.")]

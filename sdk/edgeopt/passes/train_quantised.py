@@ -16,11 +16,8 @@ from edgeopt.passes._graph import demand_nodes
 from edgeopt.passes._prepare import prepare
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from edgeopt.passes._fake_quantisation import Rounding
     from edgeopt.passes._torch_weights import LayerWeight
-    from edgeopt.training.losses import Loss
     from edgeopt.training.samples import Samples
 
 _OBSERVED_BATCHES = 8
@@ -75,7 +72,7 @@ class TrainQuantised:
     name: ClassVar[str] = "train_quantised"
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = 0.0
-    needs_calibration: ClassVar[bool] = True
+    needs_calibration: ClassVar[bool] = False
     trains: ClassVar[bool] = True
     operators: ClassVar[frozenset[str]] = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"})
     yields: ClassVar[frozenset[str]] = frozenset()
@@ -95,7 +92,9 @@ class TrainQuantised:
 
         from edgeopt.graph.torch_export import export_onnx
         from edgeopt.graph.torch_import import import_onnx
+        from edgeopt.passes._distilling import keeping_zeros
         from edgeopt.passes._fake_quantisation import Quantised
+        from edgeopt.passes._imitation import after_original
         from edgeopt.passes._torch_weights import demand_weights, layer_weights, paths_of
         from edgeopt.passes._training import train_pass, training_of
 
@@ -104,19 +103,13 @@ class TrainQuantised:
         network = import_onnx(prepared)
         samples = training_of(context, network.input_names, labelled=False)
         kept = paths_of(network, context.keep_float)
-        weights = [w for w in layer_weights(network, samples.batch([0])[0]) if w.layer not in kept]
+        weights = [weight for weight in layer_weights(network) if weight.layer not in kept]
         demand_weights(weights)
-        loss = None if samples.labelled else _after_original(network, samples, context)
+        loss = None if samples.labelled else after_original(network, samples, context)
         model = Quantised(network, self._roundings(weights, context), activations=self.options.activation_bits == 8)
         model.observe(_batches(samples, self.options.batch_size))
-        notes = train_pass(
-            model,
-            samples,
-            self.options,
-            context,
-            loss=loss,
-            after_step=_zeros_kept(network, weights, self.options.bits),
-        )
+        zeros = keeping_zeros(model) if self.options.bits > 1 else None  # binary weights have no zero
+        notes = train_pass(model, samples, self.options, context, loss=loss, after_step=zeros)
         export_onnx(model.bake(), like=prepared, destination=destination)
         return PassReport((*notes, self._note(weights, labelled=samples.labelled)), context.keep_float)
 
@@ -143,29 +136,3 @@ def _batches(samples: Samples, size: int) -> list[Any]:
         samples.batch(range(at, min(at + size, len(samples))))[0]
         for at in range(0, min(len(samples), size * _OBSERVED_BATCHES), size)
     ]
-
-
-def _after_original(network: nn.Module, samples: Samples, context: PassContext) -> Loss:
-    """The loss that wants the original's outputs."""
-    import copy
-
-    from edgeopt.graph.torch_import import import_onnx
-    from edgeopt.training.distillation import Distillation, Weights, survey
-
-    teacher = import_onnx(context.original) if context.original else copy.deepcopy(network)
-    return Distillation(teacher, survey(teacher, samples, "auto"), Weights(labels=0.0))
-
-
-def _zeros_kept(network: nn.Module, weights: list[LayerWeight], bits: int) -> Any:
-    """What keeps pruned weights at zero, where there are any; binary weights have no zero."""
-    import torch
-
-    masks = [(weight.of(network), weight.of(network) != 0) for weight in weights if bits != 1]
-    sparse = [(parameter, mask) for parameter, mask in masks if not bool(mask.all())]
-
-    def keep(_network: nn.Module, _step: int, _steps: int) -> None:
-        with torch.no_grad():
-            for parameter, mask in sparse:
-                parameter.mul_(mask)
-
-    return keep if sparse else None

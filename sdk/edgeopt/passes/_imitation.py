@@ -1,0 +1,23 @@
+"""What passes that train learn from where there are no labels: the unmodified network's outputs."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+
+from edgeopt.graph.torch_import import import_onnx
+from edgeopt.passes._base import PassContext
+from edgeopt.training.distillation import Distillation, Weights, survey
+from edgeopt.training.losses import Loss
+from edgeopt.training.samples import Samples
+
+
+def after_original(network: nn.Module, samples: Samples, context: PassContext) -> Loss:
+    """The loss that wants the original's outputs, or those that `network` has now where there is no original.
+
+    Raises:
+        PassError: Its outputs are not finite, or none of them is real.
+    """
+    teacher = import_onnx(context.original) if context.original else copy.deepcopy(network)
+    return Distillation(teacher, survey(teacher, samples, "auto"), Weights(labels=0.0))
