@@ -47,8 +47,9 @@ def _run(network: nn.Module, samples: Samples, batch_size: int) -> None:
     batches = np.array_split(np.arange(len(samples)), max(1, len(samples) // batch_size))
     with torch.no_grad():
         for batch in batches:
+            inputs, _ = samples.batch(batch)
             try:
-                network(*samples.batch(batch)[0])
+                network(*inputs)
             except ValueError as error:  # torch: "Expected more than 1 value per channel when training"
                 raise PassError(
                     f"statistics cannot be taken over batches of {len(batch)}: {' '.join(str(error).split())[:150]}",

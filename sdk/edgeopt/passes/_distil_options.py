@@ -40,7 +40,7 @@ class DistilOptions:
     features: str = "none"
     features_weight: float = 1.0
     attention: str = "none"
-    attention_weight: float = 10.0
+    attention_weight: float = 1.0
     epochs: int = 30
     batch_size: int = 32
     learning_rate: float = 2e-3

@@ -174,7 +174,7 @@ class Weights:
     temperature: float = 4.0
     labels: float = 0.1
     hints: float = 1.0
-    attention: float = 10.0
+    attention: float = 1.0
 
 
 class Distillation(nn.Module):  # type: ignore[misc]
