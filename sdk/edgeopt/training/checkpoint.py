@@ -64,7 +64,7 @@ def key_of(modules: list[nn.Module], options: TrainingOptions, seed: int, count:
 
 def save(path: Path, key: str, progressed: Progressed, state: dict[str, Any]) -> None:
     """Write a checkpoint; the one before stays whole until the new one is on disk."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f"{path.name}.part")
     with open(partial, "wb") as stream:
         torch.save({"format": _FORMAT, "key": key, "progressed": asdict(progressed), "state": state}, stream)
         stream.flush()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgeopt.errors import PassError
+from edgeopt.errors import EdgeoptError, PassError
 from edgeopt.training.batches import Batches, Indices, split
 from edgeopt.training.checkpoint import Progressed, States, copied, key_of, load, save
 from edgeopt.training.losses import Loss, penalty
@@ -38,6 +38,7 @@ class Loop:
         self.parameters = [p for module in self.modules for p in module.parameters() if p.requires_grad]
         if not self.parameters:
             raise PassError("nothing is left to train: every parameter is frozen.", remedy="Freeze fewer layers.")
+        _demand_device(options.device)
         for module in self.modules:
             module.to(options.device)
         learned, held = split(len(samples), options.validation_share, seed)
@@ -76,7 +77,8 @@ class Loop:
                 with team.shared(self.network):
                     self._train()
         finally:
-            self.network.to("cpu")
+            for module in self.modules:
+                module.to("cpu")
             self.network.load_state_dict(self.kept)
             self.network.eval()
 
@@ -107,6 +109,7 @@ class Loop:
             if number >= self.at.batch:
                 self.at.seconds = self.team.agree(time.monotonic() - self.begun)
                 if self.at.seconds >= self.options.max_seconds:
+                    self._save()  # as it is before the judgement below, so that more time goes on exactly here
                     return False
                 share = self.batches.share(self.at.epoch, seen)
                 value = self._step(batch, self.batches.learning_rate(share, len(batch)))
@@ -127,7 +130,7 @@ class Loop:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self._mode()
-        value = self.portions.retry(lambda: self._gradients(batch))
+        value = self._told(lambda: self._gradients(batch), len(batch))
         norm = nn.utils.clip_grad_norm_(self.parameters, self.options.clip_norm or math.inf)
         self._demand_finite(value, "loss")
         self._demand_finite(float(norm), "gradient")
@@ -151,7 +154,7 @@ class Loop:
 
     def _judge(self, epochs: int) -> None:
         """Validate, and keep the weights if they are the best that count."""
-        value = self.portions.retry(self._validate) if len(self.held) else math.nan
+        value = self._told(self._validate, len(self.held)) if len(self.held) else math.nan
         if len(self.held):
             self._demand_finite(value, "validation loss")
             self.at.validation.append(value)
@@ -171,6 +174,19 @@ class Loop:
                 for part in self.portions.of(self.team.share(batch)):
                     total += float(self.loss(self.network, *self._read(self.held, part))) * len(part)
         return self.team.total(total) / len(self.held)
+
+    def _told(self, action: Callable[[], float], count: int) -> float:
+        """Run network and loss; what they raise becomes one sentence."""
+        try:
+            return self.portions.retry(action)
+        except RuntimeError as error:
+            if isinstance(error, EdgeoptError) or self.team.size > 1:  # a team's errors are told by who lead it
+                raise
+            text = " ".join(str(error).split())[:300]
+            raise PassError(
+                f"network or loss failed on {count} samples: {text}.",
+                remedy="Check that inputs, outputs and labels have the shapes that the loss expects.",
+            ) from None
 
     def _read(self, samples: Samples, part: Indices) -> tuple[tuple[Tensor, ...], Tensor | None]:
         inputs, labels = samples.batch(part)
@@ -231,6 +247,11 @@ class Loop:
             "kept": self.kept,
         }
         save(self.checkpoint, self.key, self.at, state)
+
+
+def _demand_device(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise PassError("torch sees no CUDA device here.", remedy="Set device to cpu, or install torch with CUDA.")
 
 
 def _chunks(count: int, size: int) -> Iterator[Indices]:

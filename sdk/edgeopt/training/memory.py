@@ -27,7 +27,6 @@ class Portions:
 
     Attributes:
         most: Samples that go through the network at once.
-        notes: For the user.
 
     Raises:
         PassError: The network does not run on the samples.
@@ -35,14 +34,15 @@ class Portions:
 
     def __init__(self, network: nn.Module, samples: Samples, options: TrainingOptions) -> None:
         self.most = 1 << 30
-        self.notes: list[str] = []
+        self._fixed: tuple[str, ...] = ()
+        self._halved: tuple[str, ...] = ()
         self._largest = 1
         self._alone = options.processes == 1
         if not _joins(network, samples, options.device):
             self.most = 1
-            self.notes.append(
+            self._fixed = (
                 f"the network takes batches of {samples.rows} only: samples went through it one by one, and the "
-                "statistics of normalisation stayed as they were"
+                "statistics of normalisation stayed as they were",
             )
 
     @property
@@ -69,18 +69,28 @@ class Portions:
                 if not _is_memory(error):
                     raise
                 if self._largest < 2 or not self._alone:
-                    remedy = "Lower batch_size." if self._alone else "Lower batch_size, or set processes to 1."
-                    raise PassError(
-                        f"memory ran out in training with {self._largest} samples at once.", remedy=remedy
-                    ) from None
+                    remedy = "Lower batch_size, or set processes to 1."
+                    if self._alone:
+                        remedy = "Train on a machine with more memory, or on smaller inputs."
+                    raise _too_much(self._largest, remedy) from None
                 self.most = self._largest // 2
-            self.notes.append(f"memory ran out: batches went through the network {self.most} samples at a time")
+            self._halved = (f"memory ran out: batches went through the network {self.most} samples at a time",)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """For the user."""
+        return (*self._fixed, *self._halved)
 
 
 def _is_memory(error: Exception) -> bool:
     """Torch has a class for a GPU's memory alone; the CPU's allocator raises a RuntimeError that says so."""
     known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
     return known or any(words in str(error).lower() for words in _SPOKEN)
+
+
+def _too_much(count: int, remedy: str) -> PassError:
+    many = "one sample" if count == 1 else f"{count} samples"
+    return PassError(f"memory ran out in training with {many} at once.", remedy=remedy)
 
 
 def _joins(network: nn.Module, samples: Samples, device: str) -> bool:
@@ -94,7 +104,9 @@ def _joins(network: nn.Module, samples: Samples, device: str) -> bool:
     network.eval()
     try:
         first, second = (_output(network, samples, [place], device) for place in (0, 1))
-    except (RuntimeError, TypeError, IndexError) as error:
+    except (RuntimeError, TypeError, IndexError, MemoryError) as error:
+        if _is_memory(error):
+            raise _too_much(1, "Train on a machine with more memory, or on smaller inputs.") from None
         text = " ".join(str(error).split())[:200]
         raise PassError(
             f"the network does not run on the training samples: {text}.",
@@ -102,8 +114,8 @@ def _joins(network: nn.Module, samples: Samples, device: str) -> bool:
         ) from None
     try:
         both = _output(network, samples, [0, 1], device)
-    except RuntimeError:
-        return False
+    except (RuntimeError, MemoryError) as error:
+        return _is_memory(error)  # then `Portions.retry` finds what fits
     apart = torch.cat([first, second])
     return both.shape == apart.shape and bool(
         torch.allclose(both, apart, rtol=1e-2, atol=1e-3 * float(apart.abs().max()))
