@@ -182,7 +182,9 @@ class Step:
         if constant is not None and constant.size == 1 and constant.ndim <= (rank or 0):
             return constant.item()
         value = self.builder.values.get(self.node.input[index])
-        return value.node if isinstance(value, Host) and self.rank(index) == 0 else self.tensor(index)
+        if isinstance(value, Host) and (self.shape(index) == () or (self.shape(index) == (1,) and rank)):
+            return self.call(torch_shapes.as_number, value.node)
+        return self.tensor(index)
 
     def tensor(self, index: int) -> fx.Node:
         """An input as a tensor."""
@@ -191,7 +193,7 @@ class Step:
             return self.builder.attribute(name)
         value = self.builder.values[name]
         if isinstance(value, Host):
-            return self.call(torch_shapes.to_tensor, value.node, torch.int64)
+            return self.call(torch_shapes.to_tensor, value.node)
         return value
 
     def shape(self, index: int) -> Shape | None:

@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 from edgeopt.errors import ModelError
 from edgeopt.graph.export import DYNAMO_OPSET, TORCHSCRIPT_OPSET, demand_equal, reason_of
 from edgeopt.graph.session import open_session, run_feed
-from edgeopt.graph.torch_tidy import rename, tidy
+from edgeopt.graph.torch_tidy import rename, rename_values, tidy
 
 OTHER_SIZES = (16, 32, 64, 8, 4, 128, 224, 2, 1)
 """Tried, in this order, for dynamic sizes other than the batch."""
@@ -119,16 +119,19 @@ def _export(
     network: nn.Module, inputs: Sequence[_Input], outputs: Mapping[str, Any], other: int, destination: Path
 ) -> Any:
     """Try both exporters; the first result, tidied."""
-    names = {"input_names": [item.name for item in inputs], "output_names": list(outputs), "verbose": False}
+    sizes = {**{item.name: item.sizes for item in inputs}, **outputs}
+    plain = {name: f"value_{index}" for index, name in enumerate(sizes)}  # the older exporter refuses names like "173"
+    names: dict[str, Any] = {"input_names": [plain[item.name] for item in inputs], "verbose": False}
+    names["output_names"] = [plain[name] for name in outputs]
     axes = {
-        name: moving
-        for name, sizes in [*((item.name, item.sizes) for item in inputs), *outputs.items()]
-        if (moving := {i: size for i, size in enumerate(sizes) if isinstance(size, str)})
+        plain[name]: moving
+        for name, shape in sizes.items()
+        if (moving := {i: size for i, size in enumerate(shape) if isinstance(size, str)})
     }
     example = _draw(inputs, 2, other)
     older: dict[str, Any] = {"dynamo": False, "opset_version": TORCHSCRIPT_OPSET, "do_constant_folding": False}
     older |= {"dynamic_axes": axes, "training": torch.onnx.TrainingMode.PRESERVE, **names}
-    dynamic = tuple({i: torch.export.Dim.AUTO for i in axes.get(item.name, {})} for item in inputs)
+    dynamic = tuple({i: torch.export.Dim.AUTO for i in axes.get(plain[item.name], {})} for item in inputs)
     newer = {"dynamo": True, "opset_version": DYNAMO_OPSET, "optimize": False, "external_data": False, **names}
     problems = []
     for module, options in ((_scoped(network), older), (network, {**newer, "dynamic_shapes": dynamic})):
@@ -137,6 +140,7 @@ def _export(
                 torch.onnx.export(module, example, str(destination), **options)
             model = onnx.load(str(destination))
             tidy(model)
+            rename_values(model, {inner: name for name, inner in plain.items()})
             return model
         except Exception as error:  # exporters raise whatever the network's code and their own passes raise
             problems.append(reason_of(error))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import torch
 from torch import fx
 
 from edgeopt.graph import torch_shapes
@@ -103,7 +102,7 @@ def _finished(builder: Builder, inputs: Sequence[str], outputs: Sequence[str]) -
     for name in outputs:
         value = builder.values.get(name)
         if isinstance(value, Host):
-            value = builder.graph.call_function(torch_shapes.to_tensor, (value.node, torch.int64))
+            value = builder.graph.call_function(torch_shapes.to_tensor, (value.node,))
             value.meta["is_wrapped"] = True
         results.append(builder.attribute(name) if value is None else value)
     builder.graph.output(results[0] if len(results) == 1 else tuple(results))

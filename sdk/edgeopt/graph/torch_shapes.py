@@ -151,11 +151,12 @@ def fill(count: Sizes, value: float) -> list[Number]:
     return [value] * int(as_number(count))
 
 
-def to_tensor(values: Sizes, dtype: torch.dtype) -> Tensor:
-    """Sizes as a tensor of rank 0 or 1."""
-    if isinstance(values, (list, tuple)):
-        return torch.stack([torch.as_tensor(value).to(dtype) for value in values])
-    return torch.as_tensor(values).to(dtype)
+def to_tensor(values: Sizes) -> Tensor:
+    """Sizes as a tensor of rank 0 or 1: int64, or float32 where they were made real."""
+    parts = [torch.as_tensor(value) for value in as_list(values)]
+    real = any(part.is_floating_point() for part in parts)
+    parts = [part.to(torch.float32 if real else torch.int64) for part in parts]
+    return torch.stack(parts) if isinstance(values, (list, tuple)) else parts[0]
 
 
 def from_tensor(x: Tensor) -> Sizes:

@@ -155,3 +155,15 @@ def _free(name: str, used: Counter[str]) -> str:
         count += 1
     used[f"{name}_{count}"] += 1
     return f"{name}_{count}"
+
+
+def rename_values(model: Any, names: Mapping[str, str]) -> None:
+    """Give values other names; what else had one of these names gets another."""
+    graph = model.graph
+    taken = {name for node in graph.node for name in node.output} | {tensor.name for tensor in graph.initializer}
+    full = {name: f"{name}_inner" for name in taken.intersection(names.values()) - set(names)} | dict(names)
+    for node in graph.node:
+        node.input[:] = [full.get(name, name) for name in node.input]
+        node.output[:] = [full.get(name, name) for name in node.output]
+    for part in [*graph.input, *graph.output, *graph.initializer]:
+        part.name = full.get(part.name, part.name)
