@@ -138,6 +138,10 @@ class Network:
         form = values.T if _stored_transposed(node) else values
         self.set_constant(node, 1, np.ascontiguousarray(form, dtype=np.float32))
 
+    def has_bias(self, layer: Layer) -> bool:
+        """Whether there is a bias, or room for one that costs no node."""
+        return layer.operator != "MatMul" or self._bias_place(layer) is not None
+
     def bias(self, layer: Layer) -> Array:
         """Biases of a layer, float32 [O]; zeros where it has none."""
         place = self._bias_place(layer)
