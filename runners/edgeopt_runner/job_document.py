@@ -12,10 +12,11 @@ IN_SUPERVISOR = ("activate", "rollback")
 
 THREADS_PER_CPU = 4
 LARGEST_BATCH = 4096
+LARGEST_SLOT_BYTES = 1 << 28
 SETTINGS = frozenset(("runtime", "threads", "graph_optimisation", "spinning", "inter_op", "sessions", "batch"))
 """Every setting that this runner obeys; one that it does not know would be ignored, and the figures be wrong."""
 
-_RUNS_A_MODEL = ("measure", "activate", "check")
+_RUNS_A_MODEL = ("measure", "activate", "check", "pipeline")
 
 
 def check(root: str, job: Dict[str, Any]) -> str:
@@ -38,6 +39,8 @@ def check(root: str, job: Dict[str, Any]) -> str:
     if kind in _RUNS_A_MODEL:
         _check_settings(job.get("settings"))
         _check_plan(job.get("plan"), job["settings"])
+    if kind == "pipeline":
+        _check_stages(job)
     missing = storage.missing_objects(root, _objects_of(job, kind))
     if missing:
         raise Refusal(MISSING_OBJECT, "the job needs %s" % ", ".join(missing), "Push it and submit the job again.")
@@ -85,9 +88,27 @@ def _check_plan(plan: Any, settings: Dict[str, Any]) -> None:
         raise Refusal(BAD_REQUEST, "a paced plan with %d sessions" % sessions, "Pace one session, or load all of them.")
 
 
+def _check_stages(job: Dict[str, Any]) -> None:
+    """A pipeline is of two stages or more, with a size for each edge, and no more threads than the board takes."""
+    stages, slots, threads = job.get("stages"), job.get("slot_bytes"), job["settings"].get("threads", 1)
+    most = THREADS_PER_CPU * len(cpu.allowed_cpus())
+    if not isinstance(stages, list) or not all(isinstance(one, dict) and "gives" in one for one in stages):
+        raise Refusal(BAD_REQUEST, "stages are %.80r" % (stages,), "Send a list of files, each with what it gives.")
+    if not 2 <= len(stages) or len(stages) * threads > most:
+        text = "%d stages of %d threads" % (len(stages), threads)
+        raise Refusal(BAD_REQUEST, text, "This board takes 2 stages or more, and %d threads at most." % most)
+    if not isinstance(slots, list) or len(slots) != len(stages) + 1 or not all(_is_size(size) for size in slots):
+        raise Refusal(BAD_REQUEST, "slot_bytes is %.80r" % (slots,), "Send a number of bytes for every edge.")
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_SLOT_BYTES
+
+
 def _objects_of(job: Dict[str, Any], kind: str) -> List[str]:
     """Digests of the objects that a job works with."""
     artifacts: List[Any] = [job.get("artifact")] if job.get("artifact") is not None or kind in _RUNS_A_MODEL else []
+    artifacts += job.get("stages") or [] if kind == "pipeline" else []
     try:
         digests = [entry["sha256"] for entry in artifacts + list(job.get("wheels") or [])]
     except (TypeError, KeyError):

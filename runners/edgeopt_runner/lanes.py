@@ -59,7 +59,9 @@ class Lanes:
         self._clock = clock
         self._stop = threading.Event()
         self._error: Optional[BaseException] = None
-        self._threads = [threading.Thread(target=self._run, args=(lane,), name="lane", daemon=True) for lane in self.lanes]
+        self._threads = [
+            threading.Thread(target=self._run, args=(lane,), name="lane", daemon=True) for lane in self.lanes
+        ]
 
     def __enter__(self) -> "Lanes":
         for thread in self._threads:

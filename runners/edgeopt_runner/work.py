@@ -16,6 +16,7 @@ Emit = Callable[[Dict[str, Any]], None]
 KINDS = {
     "measure": "edgeopt_runner.worker:run",
     "check": "edgeopt_runner.worker:run",
+    "pipeline": "edgeopt_runner.pipeline_job:run",
     "provision": "edgeopt_runner.environment:install",
     "rehearse": "edgeopt_runner.work:rehearse",
 }

@@ -48,6 +48,10 @@ so is `sessions` times it or `inter_op`; a job with another, or with a setting t
 * ``measure``: ``artifact {sha256,size,format}``, ``settings`` (core ``Settings``), ``plan`` (core ``Plan``),
   ``golden`` (digest of a sample file), ``min_cosine``, ``evaluation`` (digest of a sample file or null), ``metric``
   (``top1``, ``fidelity`` or ``outputs``), ``max_start_celsius``.
+* ``pipeline``: ``artifact`` (the whole model), ``stages [{sha256,size,format,gives}]`` (`gives`: names handed on after
+  each), ``slot_bytes`` (of a message on each edge, one more than stages), ``settings``, ``golden``, ``inputs``,
+  ``min_cosine``, ``seconds`` and ``rounds`` of each of one session, as many sessions as stages, and the pipeline,
+  ``max_start_celsius``.
 * ``activate``: ``app``, ``artifact``, ``settings``, ``golden``, ``min_cosine``, ``max_latency_ns`` (or null), ``runs``.
 * ``rollback``: ``app``. It and ``activate`` have workers run documents of kind ``check``: ``artifact``, ``settings``,
   ``golden``, ``min_cosine``, ``max_latency_ns``, ``runs``; the result has ``check: {passed, cosine, median_ns,
@@ -57,8 +61,8 @@ so is `sessions` times it or `inter_op`; a job with another, or with a setting t
 
 A result document has ``job_id``, ``nonce``, ``kind``, ``status``, ``detail`` and, by kind, ``measurement`` (core
 ``Measurement``), ``deployment`` (``app, release, previous, sha256, settings, healthy, detail``), ``environment``
-(``key, interpreter, runtimes: [{name, version}]``); a ``measure`` with metric ``outputs`` adds ``outputs: {sha256,
-size}``, to be had with ``send``.
+(``key, interpreter, runtimes: [{name, version}]``), ``pipeline`` (core ``PipelineFigures``); a ``measure`` with
+metric ``outputs`` adds ``outputs: {sha256, size}``, to be had with ``send``.
 """
 
 PROTOCOL = 1

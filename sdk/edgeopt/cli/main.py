@@ -15,6 +15,7 @@ from edgeopt.cli import (
     deploy,
     devices,
     init,
+    merge,
     optimize,
     output,
     passes,
@@ -23,6 +24,7 @@ from edgeopt.cli import (
     report,
     runs,
     select,
+    split,
 )
 from edgeopt.errors import EdgeoptError, UsageError
 
@@ -41,6 +43,8 @@ app.command("deploy", short_help="The main job: compress, measure on the device,
 app.command("init", short_help="Look at a model and write edgeopt.yaml.")(init.init)
 app.command("optimize", short_help="Make the variants into a folder; measure nothing.")(optimize.optimize)
 app.command("bench", short_help="Measure one model on a device, nothing else.")(bench.bench)
+app.command("split", short_help="Cut a network into stages; measure them as a pipeline.")(split.split)
+app.command("merge", short_help="Make one network of stages, or of models that share a trunk.")(merge.merge)
 app.command("select", short_help="Choose again under another budget, without measuring.")(select.select)
 app.command("report", short_help="Write the self-contained page of a run.")(report.report)
 app.add_typer(devices.app, name="device")

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from edgeopt.core.deployment import Deployment
 from edgeopt.core.measurement import Measurement
 from edgeopt.core.model import Artifact
+from edgeopt.core.pipeline import MODES, PipelineFigures
 from edgeopt.core.plan import Plan
 from edgeopt.core.profile import Settings
 from edgeopt.documents import decode, plain
@@ -107,6 +108,61 @@ def measure_job(
             "min_cosine": min_cosine,
             "evaluation": evaluation,
             "metric": metric,
+            "max_start_celsius": max_start_celsius,
+        },
+    )
+
+
+@dataclass(frozen=True)
+class StageFile:
+    """A stage of a pipeline: its file, and the names of all that is handed on after it."""
+
+    artifact: Artifact
+    gives: tuple[str, ...]
+
+
+def pipeline_job(
+    *,
+    artifact: Artifact,
+    stages: Sequence[StageFile],
+    slot_bytes: Sequence[int],
+    settings: Settings,
+    golden: str,
+    inputs: Sequence[str],
+    min_cosine: float,
+    seconds: float = 1.0,
+    rounds: int = 3,
+    max_start_celsius: float = 70.0,
+) -> Job:
+    """Run stages as a pipeline over processes, in turns with one session and with as many sessions as stages.
+
+    Args:
+        artifact: The whole model's file.
+        stages: Front to back.
+        slot_bytes: Most bytes of a message into the first stage, between stages, and out of the last.
+        settings: How each session and each stage is run.
+        golden: Digest of the golden samples, whose inputs are the requests.
+        inputs: Names of the whole model's inputs.
+        min_cosine: What the pipeline's outputs must reach.
+        seconds: Of each round.
+        rounds: Of each of the three.
+        max_start_celsius: Wait for this temperature first.
+    """
+    return _job(
+        "pipeline",
+        "pipeline",
+        None,
+        deadline_seconds={"load": 600, "golden": 300, "measure": 6 * rounds * (seconds + 60)},
+        fields={
+            "artifact": _file(artifact),
+            "stages": [{**_file(stage.artifact), "gives": list(stage.gives)} for stage in stages],
+            "slot_bytes": list(slot_bytes),
+            "settings": settings.document(),
+            "golden": golden,
+            "inputs": list(inputs),
+            "min_cosine": min_cosine,
+            "seconds": seconds,
+            "rounds": rounds,
             "max_start_celsius": max_start_celsius,
         },
     )
@@ -285,6 +341,27 @@ def measurement_of(result: Mapping[str, Any]) -> Measurement:
     if (measurement.latency is None or measurement.correctness is None) and measurement.ok:
         raise ProtocolError("measurement: it ended well but has no latency or no check of the outputs.")
     return measurement
+
+
+def pipeline_of(result: Mapping[str, Any]) -> PipelineFigures:
+    """What a ``pipeline`` job found.
+
+    Raises:
+        ProtocolError: It does not have that shape, or has figures that cannot be.
+    """
+    try:
+        figures: PipelineFigures = decode(PipelineFigures, result.get("pipeline"), where="pipeline")
+    except DocumentError as error:
+        raise ProtocolError(error.message) from None
+    for mode in figures.modes:
+        numbers = [*mode.latency_ns, *mode.alone_ns, *mode.items_per_second]
+        if not mode.latency_ns or len(mode.latency_ns) != len(mode.items_per_second):
+            raise ProtocolError(f"pipeline: {mode.name} has rounds without a latency or a throughput.")
+        if not all(0 < number < math.inf for number in numbers):
+            raise ProtocolError(f"pipeline: {mode.name} has figures that cannot be: {numbers[:8]}.")
+    if [mode.name for mode in figures.modes] != list(MODES):
+        raise ProtocolError(f"pipeline: it tells of {[mode.name for mode in figures.modes]}, not of {list(MODES)}.")
+    return figures
 
 
 def deployment_of(result: Mapping[str, Any], device: str) -> Deployment:
