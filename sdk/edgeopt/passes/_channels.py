@@ -175,7 +175,7 @@ class Trial:
             return ""
         if not all(bool(torch.isfinite(output).all()) for output in found):
             return "the result is not finite"
-        if exact and not all(_close(one, other) for one, other in zip(found, expected, strict=True)):
+        if exact and not all(close(one, other) for one, other in zip(found, expected, strict=True)):
             return "its channels are mixed further on"
         return None
 
@@ -241,7 +241,8 @@ def outputs(network: Callable[..., Any], inputs: tuple[Tensor, ...]) -> list[Ten
     return list(made) if isinstance(made, (tuple, list)) else [made]
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
+def close(one: Tensor, other: Tensor) -> bool:
+    """Whether two outputs are the same within `TOLERANCE`."""
     if not one.is_floating_point():
         return bool(torch.equal(one, other))
     return float((one - other).abs().max()) <= TOLERANCE * max(float(other.abs().max()), 1e-6)

@@ -108,14 +108,15 @@ def _from_gradients(kind: Importance, groups: Sequence[Group], evidence: Evidenc
         torch.manual_seed(evidence.seed)
         for inputs, labels in batches(evidence.samples, size):
             evidence.network.zero_grad(set_to_none=True)
-            _loss(evidence, inputs, labels).backward()
+            loss_of(evidence, inputs, labels).backward()
             for total, group in zip(totals, groups, strict=True):
                 total += _change(group, squared=kind == "hessian")
     evidence.network.zero_grad(set_to_none=True)
     return totals
 
 
-def _loss(evidence: Evidence, inputs: tuple[Tensor, ...], labels: Tensor | None) -> Tensor:
+def loss_of(evidence: Evidence, inputs: tuple[Tensor, ...], labels: Tensor | None) -> Tensor:
+    """The loss on labels, or a random projection of the first output."""
     if evidence.loss is not None:
         return evidence.loss(evidence.network, inputs, labels)
     output = first_output(evidence.network(*inputs))
