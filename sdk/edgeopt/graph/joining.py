@@ -158,7 +158,7 @@ class Joined:
         added = self.graph.node.add()
         added.CopyFrom(node)
         rename(added, names)
-        if added.name in self._nodes:
+        while added.name and added.name in self._nodes:
             added.name += suffix
         self._nodes.add(added.name)
 

@@ -108,8 +108,9 @@ class _Merging:
         """An input of the same name is the same; so is the only one, whatever it is called."""
         import onnx
 
-        alone = len(flow.inputs) == len(self._first.inputs) == 1
-        own = self._first.inputs[0] if alone and value.name not in self._inputs else value.name
+        first = self._first.inputs[0]
+        alone = len(flow.inputs) == len(self._first.inputs) == 1 and _form(self._inputs[first]) == _form(value)
+        own = first if alone and value.name not in self._inputs else value.name
         known = self._inputs.get(own)
         if known is None:
             self._inputs[own] = known = value

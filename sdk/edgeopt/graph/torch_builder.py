@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
 from torch import Tensor, fx, nn
 
 from edgeopt.errors import ModelError
@@ -24,8 +23,6 @@ FIXED = "fixed_"
 _LARGEST_WEIGHT = 1e4
 """Above it a constant is a mask ("minus infinity"), which must not be trained."""
 
-
-_MOVES = frozenset("Expand Slice Reshape Unsqueeze Squeeze Transpose Identity Cast".split())
 
 @dataclass(frozen=True)
 class Host:
@@ -60,7 +57,6 @@ class Builder:
         self.values: dict[str, Value] = {}
         self.readers: Counter[str] = Counter()
         self.consumers: dict[str, list[Any]] = {}
-        self.producers: dict[str, Any] = {}
         self.skipped: set[str] = set()
         self.layer_names: dict[str, str] = {}
         self._paths: set[str] = set()
@@ -71,7 +67,6 @@ class Builder:
         self.readers.update(outputs)
         for node in nodes:
             self.readers.update(name for name in node.input if name)
-            self.producers.update(dict.fromkeys(node.output, node))
             for name in set(node.input):
                 self.consumers.setdefault(name, []).append(node)
 
@@ -80,19 +75,6 @@ class Builder:
         if self.readers[name] == 1 and name in self.consumers and self.consumers[name][0].op_type == kind:
             return self.consumers[name][0]
         return None
-
-    def is_zero(self, name: str) -> bool:
-        """Whether a value is all zeros, whatever its shape turns out to be."""
-        if name in self.constants:
-            return not self.constants[name].any()
-        node = self.producers.get(name)
-        if node is None:
-            return False
-        if node.op_type == "ConstantOfShape":
-            return not node.attribute or not numpy_helper.to_array(node.attribute[0].t).any()
-        if node.op_type == "Concat":
-            return all(self.is_zero(part) for part in node.input)
-        return node.op_type in _MOVES and self.is_zero(node.input[0])
 
     def path(self, name: str) -> str:
         """A free attribute name of the root that says where it comes from."""

@@ -16,7 +16,7 @@ from torch import fx
 from edgeopt.graph import torch_shapes
 from edgeopt.graph.inspect import opset_of, signature_of
 from edgeopt.graph.torch_builder import Builder, Host, Shape, Step, Translation
-from edgeopt.graph.torch_constants import fold
+from edgeopt.graph.torch_simplify import simplify
 from edgeopt.graph.torch_layers import LAYERS
 from edgeopt.graph.torch_layout import LAYOUT
 from edgeopt.graph.torch_operators import OPERATORS
@@ -59,7 +59,7 @@ def import_onnx(path: Path) -> ImportedNetwork:
         ModelError: It holds an operator, or a use of one, that is not known here; names it.
     """
     model = onnx.load(str(path))
-    folded = fold(model)
+    folded = simplify(model)
     builder = Builder(folded.values, folded.literals, _shapes(model, folded.values), opset_of(model))
     outputs = [value.name for value in model.graph.output]
     inputs = [spec.name for spec in signature_of(model).inputs]

@@ -159,7 +159,8 @@ def _cast(step: Step) -> fx.Node | Host:
     if dtype is None:
         raise step.unsupported(f"casts to {TensorProto.DataType.Name(step.attribute('to'))}")
     if step.is_host(0):
-        return Host(step.call(torch_shapes.to_real if dtype.is_floating_point else torch_shapes.to_whole, step.host(0)))
+        real = torch_shapes.to_real if dtype.is_floating_point else torch_shapes.to_whole
+        return Host(step.call(torch_shapes.to_truth if dtype == torch.bool else real, step.host(0)))
     return step.call(torch.Tensor.to, step.tensor(0), dtype)
 
 

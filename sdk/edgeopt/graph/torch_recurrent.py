@@ -76,29 +76,30 @@ def _reordered(part: np.ndarray[Any, Any], gates: tuple[int, ...], hidden: int) 
 
 
 def _states(step: Step) -> tuple[Any, ...]:
-    """Initial states, unless they are absent or zero, which is the same and holds for any batch."""
-    names = [step.node.input[index] if step.has(index) else "" for index in (5, 6)]
-    if all(not name or step.builder.is_zero(name) for name in names):
-        return ()
+    """Initial states that are not zero."""
     if step.node.op_type != "LSTM":
-        return (step.tensor(5),)
-    given = next(index for index, name in zip((5, 6), names, strict=True) if name)
-    return (tuple(step.tensor(i) if step.has(i) else step.call(torch.zeros_like, step.tensor(given)) for i in (5, 6)),)
+        return (step.tensor(5),) if step.has(5) else ()
+    given = [index for index in (5, 6) if step.has(index)]
+    if not given:
+        return ()
+    return (tuple(step.tensor(i) if step.has(i) else step.call(torch.zeros_like, step.tensor(given[0])) for i in (5, 6)),)
 
 
 def _takes_in_what_follows(step: Step, directions: int) -> bool:
     """Take in the nodes that bring ONNX's order of axes back to torch's, as exporters write them."""
     builder, name = step.builder, step.node.output[0]
-    if directions == 1:
-        squeeze = builder.only_reader(name, "Squeeze")
-        if squeeze is None or Step(builder, squeeze, "").axes(1) != [1]:
-            return False
+    squeeze = builder.only_reader(name, "Squeeze") if directions == 1 else None
+    if squeeze is not None and Step(builder, squeeze, "").axes(1) == [1]:
         step.take_in(squeeze)
         return True
     transpose = builder.only_reader(name, "Transpose")
     reshape = transpose and builder.only_reader(transpose.output[0], "Reshape")
-    target = reshape and builder.constants.get(reshape.input[1])
-    if target is None or list(target) != [0, 0, -1] or Step(builder, transpose, "").attribute("perm") != [0, 2, 1, 3]:
+    if not reshape or Step(builder, transpose, "").attribute("perm") != [0, 2, 1, 3]:
+        return False
+    target, shape = builder.constants.get(reshape.input[1]), step.shape(0) or (None, None)
+    if target is None or len(target) != 3 or target[2] not in (-1, directions * step.attribute("hidden_size")):
+        return False
+    if any(size not in (0, shape[place]) for place, size in enumerate(target[:2])):
         return False
     step.take_in(transpose)
     step.take_in(reshape)

@@ -63,17 +63,27 @@ def _each(function: Callable[..., Number], *values: Sizes) -> Sizes:
 
 def _divide(a: Number, b: Number) -> Number:
     real = any(isinstance(v, float) or (isinstance(v, Tensor) and v.is_floating_point()) for v in (a, b))
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return torch.div(torch.as_tensor(a), torch.as_tensor(b), rounding_mode=None if real else "trunc")
     return a / b if real else a // b
 
 
 def _whole(a: Number) -> Number:
     if isinstance(a, Tensor):
-        return a.to(torch.int64)
+        return a if a.dtype == torch.int64 else a.to(torch.int64)
     return int(a) if isinstance(a, (float, bool)) else a
 
 
 def _real(a: Number) -> Number:
-    return a.to(torch.float32) if isinstance(a, Tensor) else a * 1.0
+    if isinstance(a, Tensor):
+        return a if a.is_floating_point() else a.to(torch.float32)
+    return a * 1.0
+
+
+def _truth(a: Number) -> Number:
+    if isinstance(a, Tensor):
+        return a if a.dtype == torch.bool else a.to(torch.bool)
+    return bool(a)
 
 
 def _of_tensor(name: str, otherwise: Callable[[Number], Number]) -> Callable[[Number], Number]:
@@ -118,7 +128,7 @@ ARITHMETIC: dict[str, Callable[..., Number]] = {
     "Floor": _of_tensor("floor", lambda a: math.floor(a) * 1.0),
     "Ceil": _of_tensor("ceil", lambda a: math.ceil(a) * 1.0),
     "Sqrt": _of_tensor("sqrt", math.sqrt),
-    "Reciprocal": lambda a: 1.0 / a,
+    "Reciprocal": _of_tensor("reciprocal", lambda a: 1.0 / a),
 }
 """Operators that sizes go through."""
 
@@ -136,6 +146,11 @@ def to_whole(values: Sizes) -> Sizes:
 def to_real(values: Sizes) -> Sizes:
     """Floating-point numbers of whatever it is."""
     return _each(_real, values)
+
+
+def to_truth(values: Sizes) -> Sizes:
+    """Whether each is other than zero."""
+    return _each(_truth, values)
 
 
 def product(values: Sizes) -> Number:

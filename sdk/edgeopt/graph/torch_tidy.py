@@ -3,121 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from onnx import numpy_helper
 
 from edgeopt.graph.export import without_traces
-from edgeopt.graph.torch_constants import fold
+from edgeopt.graph.torch_simplify import simplify
 
-_SAME = {"Gemm": "MatMul"}
-"""One linear layer is written as either, by the rank of its input."""
+_SAME = {"Gemm": "MatMul", "Gelu": "Erf"}
+"""One linear layer is written as either, by the rank of its input; GELU has no operator before opset 20."""
 
 
 def tidy(model: Any) -> None:
     """Turn constant parts to initialisers and take out what nobody reads; batch normalisation and the like stay."""
     without_traces(model)
-    folded = fold(model)
-    nodes = _merged([_without_zero_state(node, folded.nodes) for node in folded.nodes], model)
-    _simplify_reshapes(nodes, folded.values)
-    nodes = _alive(nodes, [value.name for value in model.graph.output])
-    read = {name for node in nodes for name in node.input} | {value.name for value in model.graph.output}
+    simple = simplify(model)
+    read = {name for node in simple.nodes for name in node.input} | {value.name for value in model.graph.output}
     constants = [
-        numpy_helper.from_array(np.require(value, requirements="C"), name) for name, value in folded.values.items() if name in read
+        numpy_helper.from_array(np.require(value, requirements="C"), name)
+        for name, value in simple.values.items()
+        if name in read
     ]
+    nodes = list(simple.nodes)
     del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(constants)
-
-
-def _without_zero_state(node: Any, nodes: Sequence[Any]) -> Any:
-    """A recurrent node without initial states of zeros, which is what absent ones are."""
-    if node.op_type not in ("LSTM", "GRU", "RNN"):
-        return node
-    zeros = {other.output[0] for other in nodes if other.op_type == "ConstantOfShape" and not _filling(other).any()}
-    for index in (5, 6):
-        if index < len(node.input) and node.input[index] in zeros:
-            node.input[index] = ""
-    while node.input and not node.input[-1]:
-        node.input.pop()
-    return node
-
-
-def _filling(node: Any) -> np.ndarray[Any, Any]:
-    return numpy_helper.to_array(node.attribute[0].t) if node.attribute else np.zeros(1)
-
-
-_SHAPES = frozenset("Shape Gather Slice Unsqueeze Squeeze Concat Cast".split())
-
-
-def _merged(nodes: Sequence[Any], model: Any) -> list[Any]:
-    """Of equal nodes on sizes the first; exporters ask for the same size again and again."""
-    outputs = {value.name for value in model.graph.output}
-    first: dict[Any, Any] = {}
-    renamed: dict[str, str] = {}
-    kept = []
-    for node in nodes:
-        node.input[:] = [renamed.get(name, name) for name in node.input]
-        key = (node.op_type, *node.input, *sorted(item.SerializeToString(deterministic=True) for item in node.attribute))
-        if node.op_type in _SHAPES and key in first and not outputs.intersection(node.output):
-            renamed[node.output[0]] = first[key].output[0]
-            continue
-        first.setdefault(key, node)
-        kept.append(node)
-    return kept
-
-
-def _simplify_reshapes(nodes: Sequence[Any], constants: dict[str, Any]) -> None:
-    """Write targets put together from sizes of the tensor itself as constants, with 0 for "as it is"."""
-    producers = {name: node for node in nodes for name in node.output}
-    for node in nodes:
-        maker = producers.get(node.input[1]) if node.op_type == "Reshape" else None
-        if maker is None or maker.op_type != "Concat" or any(a.name == "allowzero" and a.i for a in node.attribute):
-            continue
-        target = _target(node.input[0], maker.input, producers, constants)
-        if target is not None:
-            node.input[1] = f"{node.output[0]}_target"
-            constants[node.input[1]] = np.asarray(target, np.int64)
-
-
-def _target(data: str, parts: Sequence[str], producers: Mapping[str, Any], constants: Mapping[str, Any]) -> list[int] | None:
-    """The target's numbers; ``None`` where more than one depends on something else than the place it stands at."""
-    target: list[int] = []
-    for part in parts:
-        if part in constants:
-            target += constants[part].reshape(-1).tolist()
-        else:
-            target += [0] * taken if (taken := _copied(part, data, len(target), producers, constants)) else [-1]
-    return target if target.count(-1) <= 1 else None
-
-
-def _copied(part: str, data: str, place: int, producers: Mapping[str, Any], constants: Mapping[str, Any]) -> int:
-    """How many sizes of `data` from `place` on a part of the target copies."""
-    node = producers[part]
-    if node.op_type == "Unsqueeze":
-        node = producers.get(node.input[0])
-    if node is None or node.op_type not in ("Gather", "Slice"):
-        return 0
-    shape = producers.get(node.input[0])
-    numbers = [constants.get(name) for name in node.input[1:]]
-    if shape is None or shape.op_type != "Shape" or shape.input[0] != data or shape.attribute or any(n is None for n in numbers):
-        return 0
-    values = [n.item() for n in numbers if n is not None and n.size == 1]
-    if node.op_type == "Gather":
-        return int(values == [place])
-    start, end = values[:2] if len(values) == len(numbers) else (-1, -1)
-    return end - start if start == place and end > start and set(values[2:]) <= {0, 1} else 0
-
-
-def _alive(nodes: Sequence[Any], outputs: Iterable[str]) -> list[Any]:
-    wanted, kept = set(outputs), []
-    for node in reversed(nodes):
-        if wanted.intersection(node.output):
-            kept.append(node)
-            wanted.update(node.input)
-    return kept[::-1]
 
 
 def rename(model: Any, scopes: Mapping[str, str], kinds: Mapping[str, str]) -> None:
