@@ -32,7 +32,9 @@ _NOISE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
-class _Attempt:
+class Attempt:
+    """One way to export: ``dynamo`` or ``torchscript``, with a dynamic batch or the example's sizes."""
+
     exporter: str
     dynamic: bool
 
@@ -68,11 +70,11 @@ def export_source(
     warnings.simplefilter("ignore")
     network = load_network(source, input_shapes, example)
     failures: list[str] = []
-    for attempt in _attempts(network):
+    for attempt in attempts_of(network):
         try:
-            _export(network, attempt, destination)
+            export_network(network, attempt, destination)
             strip_traces(Path(destination))
-            _check_parity(network, attempt, Path(destination))
+            check_parity(network, attempt, Path(destination))
         except Exception as error:  # the exporters raise whatever the network's code and their own passes raise
             failures.append(f"{attempt}: {reason_of(error)}")
         else:
@@ -84,14 +86,21 @@ def export_source(
     )
 
 
-def _attempts(network: Network) -> list[_Attempt]:
+def attempts_of(network: Network) -> list[Attempt]:
     """Ways to try, best first; a saved program has its own dynamic dimensions already."""
     batches = (True, False) if network.dynamic and network.program is None else (network.dynamic,)
-    return [_Attempt(exporter, dynamic) for exporter in ("dynamo", "torchscript") for dynamic in batches]
+    return [Attempt(exporter, dynamic) for exporter in ("dynamo", "torchscript") for dynamic in batches]
 
 
-def _export(network: Network, attempt: _Attempt, destination: str) -> None:
-    """Run one exporter. The batch of 2 keeps torch from taking a size of 1 for a constant."""
+def export_network(network: Network, attempt: Attempt, destination: str, *, trainable: bool = False) -> None:
+    """Run one exporter. The batch of 2 keeps torch from taking a size of 1 for a constant.
+
+    Args:
+        network: What to export.
+        attempt: How.
+        destination: The file to make.
+        trainable: Fold nothing: batch normalisation stays a layer of its own.
+    """
     import torch
 
     inputs = network.batch(2) if attempt.dynamic else dict(network.inputs)
@@ -101,9 +110,11 @@ def _export(network: Network, attempt: _Attempt, destination: str) -> None:
     if attempt.exporter == "torchscript":
         axes = {name: {0: "batch"} for name in [*inputs, *_batched(network, outputs)]} if attempt.dynamic else None
         options |= {"dynamo": False, "opset_version": TORCHSCRIPT_OPSET, "dynamic_axes": axes}
+        if trainable:
+            options |= {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
         torch.onnx.export(network.module, (), destination, kwargs=inputs, **options)
         return
-    options |= {"dynamo": True, "opset_version": DYNAMO_OPSET, "external_data": False}
+    options |= {"dynamo": True, "opset_version": DYNAMO_OPSET, "external_data": False, "optimize": not trainable}
     if network.program is not None:
         torch.onnx.export(network.program, (), destination, **options)
         return
@@ -145,7 +156,7 @@ def without_traces(model: Any) -> None:
         part.ClearField("doc_string")
 
 
-def _check_parity(network: Network, attempt: _Attempt, path: Path) -> None:
+def check_parity(network: Network, attempt: Attempt, path: Path) -> None:
     """Compare with torch at batch 1 and 3, or at the example's sizes; raises ModelError with the numbers."""
     import torch
 
@@ -159,7 +170,7 @@ def _check_parity(network: Network, attempt: _Attempt, path: Path) -> None:
         demand_equal(dict(zip(found, expected.values(), strict=True)), found, f"at batch {size}")
 
 
-def demand_equal(reference: Mapping[str, Any], found: Mapping[str, Any], where: str) -> None:
+def demand_equal(reference: dict[str, Any], found: dict[str, Any], where: str) -> None:
     """Check an export's outputs against torch's, arrays by name.
 
     Raises:

@@ -31,7 +31,9 @@ class Host:
     node: fx.Node
 
 
-Value = fx.Node | Host
+Value = Any
+"""An `fx.Node` that gives a tensor, or a `Host`."""
+
 Shape = tuple["int | None", ...]
 
 

@@ -14,8 +14,10 @@ from edgeopt.errors import ModelError
 from edgeopt.graph.session import open_session
 
 _NEVER = frozenset(
-    "RandomNormal RandomUniform RandomNormalLike RandomUniformLike Bernoulli Multinomial Dropout "
-    "QuantizeLinear DynamicQuantizeLinear DequantizeLinear".split()
+    {
+        *("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"),
+        *("Dropout", "QuantizeLinear", "DynamicQuantizeLinear", "DequantizeLinear"),
+    }
 )
 """Random ones differ at every run; folding a quantiser away would lose what it says."""
 
@@ -65,7 +67,9 @@ def fold(model: Any) -> Folded:
 
 def _foldable(node: Any, known: set[str]) -> bool:
     plain = node.domain in ("", "ai.onnx") and node.op_type not in _NEVER
-    inner = any(attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for attribute in node.attribute)
+    inner = any(
+        attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for attribute in node.attribute
+    )
     return plain and not inner and all(name in known for name in node.input)
 
 
@@ -82,7 +86,9 @@ def _compute(model: Any, nodes: list[Any], aliases: dict[str, str], weights: dic
     if not rest:
         return made
     given = {name for node in rest for name in node.input if name in weights or name in made}
-    initialisers = [numpy_helper.from_array(weights[name] if name in weights else made[name], name) for name in sorted(given)]
+    initialisers = [
+        numpy_helper.from_array(weights[name] if name in weights else made[name], name) for name in sorted(given)
+    ]
     wanted = [name for node in rest for name in node.output if name]
     graph = onnx.helper.make_graph(rest, "constants", [], _untyped(wanted), initialisers)
     part = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)

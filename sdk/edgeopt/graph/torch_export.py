@@ -33,7 +33,10 @@ class _Input:
     sizes: tuple[int | str, ...]
 
     def draw(self, batch: int, other: int, generator: torch.Generator) -> Tensor:
-        sizes = [batch if i == 0 and isinstance(s, str) else other if isinstance(s, str) else s for i, s in enumerate(self.sizes)]
+        sizes = [
+            batch if i == 0 and isinstance(s, str) else other if isinstance(s, str) else s
+            for i, s in enumerate(self.sizes)
+        ]
         if self.dtype.is_floating_point:
             return torch.randn(sizes, generator=generator).to(self.dtype)
         return torch.randint(0, 2, sizes, generator=generator).to(self.dtype)
@@ -136,7 +139,7 @@ def _export(
     problems = []
     for module, options in ((_scoped(network), older), (network, {**newer, "dynamic_shapes": dynamic})):
         try:
-            with _quiet():
+            with quiet():
                 torch.onnx.export(module, example, str(destination), **options)
             model = onnx.load(str(destination))
             tidy(model)
@@ -148,14 +151,21 @@ def _export(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporters talk on stdout and warn about their own age; passes speak through their reports."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+def quiet() -> Iterator[None]:
+    """Hold back what is printed and warned of.
+
+    The exporters talk on stdout and warn about their own age; passes speak through their reports.
+    """
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
         warnings.simplefilter("ignore")
         yield
 
 
-class _Call(nn.Module):
+class _Call(nn.Module):  # type: ignore[misc]
     """A function as a submodule, as the exporter names nodes after submodules alone."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -176,7 +186,8 @@ def _scoped(network: nn.Module) -> nn.Module:
         return network
     graph = fx.Graph()
     parts: dict[str, Any] = {}
-    results = graph.graph_copy(network.graph, mapping := {})
+    mapping: dict[fx.Node, fx.Node] = {}
+    results = graph.graph_copy(network.graph, mapping)
     graph.output(results)
     for old, new in mapping.items():
         if old.op == "call_function":

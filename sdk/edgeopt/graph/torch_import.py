@@ -16,11 +16,11 @@ from torch import fx
 from edgeopt.graph import torch_shapes
 from edgeopt.graph.inspect import opset_of, signature_of
 from edgeopt.graph.torch_builder import Builder, Host, Shape, Step, Translation
-from edgeopt.graph.torch_simplify import simplify
 from edgeopt.graph.torch_layers import LAYERS
 from edgeopt.graph.torch_layout import LAYOUT
 from edgeopt.graph.torch_operators import OPERATORS
 from edgeopt.graph.torch_recurrent import RECURRENT
+from edgeopt.graph.torch_simplify import simplify
 from edgeopt.graph.torch_spatial import SPATIAL
 
 TRANSLATIONS: dict[str, Translation] = {**LAYERS, **LAYOUT, **OPERATORS, **RECURRENT, **SPATIAL}
@@ -113,4 +113,5 @@ def _finished(builder: Builder, inputs: Sequence[str], outputs: Sequence[str]) -
     network.input_names, network.output_names = tuple(inputs), tuple(outputs)
     used = {str(node.target) for node in network.graph.nodes if node.op == "call_module"}
     network.layer_names = {path: name for path, name in builder.layer_names.items() if path in used}
-    return network.eval()
+    network.eval()
+    return network

@@ -119,7 +119,7 @@ def _gemm(step: Step) -> fx.Node:
     x = step.tensor(0)
     if step.attribute("transA", 0):
         x = step.call(torch.t, x)
-    outputs = None if weight is None else weight.shape[0 if step.attribute("transB", 0) else 1]
+    outputs = 0 if weight is None else weight.shape[0 if step.attribute("transB", 0) else 1]
     simple = not step.has(2) or (bias is not None and (bias.size == 1 or bias.shape[-1:] == (outputs,) == (bias.size,)))
     if weight is not None and simple:
         turned = weight if step.attribute("transB", 0) else weight.T
@@ -154,7 +154,8 @@ def _bias_after(step: Step, outputs: int) -> np.ndarray[Any, Any] | None:
     if bias is None or bias.shape[-1:] != (outputs,) or bias.size != outputs or (rank and bias.ndim > rank):
         return None
     step.take_in(add)
-    return bias.reshape(-1)
+    row: np.ndarray[Any, Any] = bias.reshape(-1)
+    return row
 
 
 def _batch_norm(step: Step) -> fx.Node:
@@ -176,7 +177,7 @@ def _layer_norm(step: Step) -> fx.Node:
     dimensions = -axis if axis < 0 else (rank or axis + scale.ndim) - axis
     shape = (step.shape(0) or ())[-dimensions:]
     if scale.ndim != dimensions and None not in shape and len(shape) == dimensions:
-        scale = np.broadcast_to(scale, shape)
+        scale = np.broadcast_to(scale, [int(size or 0) for size in shape])
     module = nn.LayerNorm(scale.shape, eps=step.attribute("epsilon", 1e-5), bias=step.has(2))
     module.weight = parameter(scale)
     if step.has(2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,7 +40,9 @@ def _host_reshape(step: Step) -> fx.Node:
     return step.call(torch_shapes.as_number if scalar else torch_shapes.as_list, step.host(0))
 
 
-def _survivable(target: list[int], copies: list[int], shape: Sequence[int | None] | None) -> tuple[list[int], list[int]]:
+def _survivable(
+    target: list[int], copies: list[int], shape: Sequence[int | None] | None
+) -> tuple[list[int], list[int]]:
     """The same target, with as few fixed sizes as possible, so that it holds for other batches and channel counts.
 
     Leading sizes that stay are copied at run time; of the others the first is left to be inferred, unless one is so.
@@ -64,8 +67,8 @@ def _solved(target: list[int], copies: list[int], free: int, shape: Sequence[int
     """Put -2 ("as it is") for an inferred leading size that is the dynamic one of `shape` unchanged."""
     if free >= len(shape) or shape[free] is not None or shape.count(None) != 1:
         return target
-    before = int(np.prod([size for size in shape if size is not None] or [1]))
-    after = int(np.prod([shape[i] if i in copies else s for i, s in enumerate(target) if i != free] or [1]))
+    kept = [shape[i] if i in copies else size for i, size in enumerate(target) if i != free]
+    before, after = (math.prod(size for size in sizes if size is not None) for sizes in (shape, kept))
     return [-2 if i == free else size for i, size in enumerate(target)] if before == after else target
 
 
@@ -141,7 +144,8 @@ def _concat(step: Step) -> fx.Node | Host:
 
 def split(x: Tensor, count: int, axis: int) -> tuple[Tensor, ...]:
     """Parts of equal size, the last one smaller where it does not fit."""
-    return torch.split(x, -(-x.shape[axis] // count), axis)
+    parts: tuple[Tensor, ...] = torch.split(x, -(-x.shape[axis] // count), axis)
+    return parts
 
 
 def _split(step: Step) -> tuple[fx.Node, ...]:
@@ -154,7 +158,11 @@ def _split(step: Step) -> tuple[fx.Node, ...]:
     if listed is None or len(set(listed)) == 1:
         size = (step.shape(0) or {axis: None})[axis]
         even = size is not None and size % count == 0
-        parts = step.call(torch.chunk, step.tensor(0), count, axis) if even else step.call(split, step.tensor(0), count, axis)
+        parts = (
+            step.call(torch.chunk, step.tensor(0), count, axis)
+            if even
+            else step.call(split, step.tensor(0), count, axis)
+        )
     else:
         parts = step.call(torch.split, step.tensor(0), listed, axis)
     return tuple(step.item(parts, index) for index in range(count))
@@ -164,10 +172,7 @@ def take(x: Tensor, starts: Sequence[Any], ends: Sequence[Any], axes: Sequence[i
     """A slice along several axes, as ONNX counts it; negative steps go backwards."""
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         index: list[Any] = [slice(None)] * (axis % x.dim()) + [slice(start, end, step)]
-        if step < 0:
-            x = _backwards(x, start, end, axis % x.dim(), -step)
-        else:
-            x = x[tuple(index)]
+        x = _backwards(x, start, end, axis % x.dim(), -step) if step < 0 else x[tuple(index)]
     return x
 
 
@@ -228,7 +233,12 @@ def expand(x: Tensor, sizes: Sequence[Any]) -> Tensor:
     own = [1] * (len(sizes) - x.dim()) + list(x.shape)
     sizes = [1] * (len(own) - len(sizes)) + sizes
     fixed = [isinstance(size, int) and size == 1 for size in sizes]
-    return x.expand([-1 if one and i >= len(own) - x.dim() else size for i, (one, size) in enumerate(zip(fixed, sizes, strict=True))])
+    return x.expand(
+        [
+            -1 if one and i >= len(own) - x.dim() else size
+            for i, (one, size) in enumerate(zip(fixed, sizes, strict=True))
+        ]
+    )
 
 
 def _expand(step: Step) -> fx.Node:
@@ -308,7 +318,9 @@ LAYOUT: dict[str, Translation] = {
     "Split": _split,
     "Slice": _slice,
     "Gather": _gather,
-    "GatherElements": lambda step: step.call(gather_elements, step.tensor(0), step.tensor(1), step.attribute("axis", 0)),
+    "GatherElements": lambda step: step.call(
+        gather_elements, step.tensor(0), step.tensor(1), step.attribute("axis", 0)
+    ),
     "Expand": _expand,
     "Tile": lambda step: step.call(tile, step.tensor(0), step.host(1)),
     "Shape": _shape,

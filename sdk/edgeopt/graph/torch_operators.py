@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from onnx import TensorProto
 from torch import Tensor, fx, nn
-from torch.nn import functional
 
 from edgeopt.graph import torch_shapes
 from edgeopt.graph.torch_builder import Host, Step, Translation
@@ -30,6 +29,10 @@ DTYPES = {
 
 def _activation(make: Callable[[Step], nn.Module]) -> Translation:
     return lambda step: step.module(make(step), step.tensor(0))
+
+
+def _plain(kind: Callable[[], nn.Module]) -> Translation:
+    return lambda step: step.module(kind(), step.tensor(0))
 
 
 def _clip(step: Step) -> fx.Node:
@@ -61,10 +64,6 @@ def _hard_sigmoid(step: Step) -> fx.Node:
 
 def _elu(step: Step) -> nn.Module:
     return nn.ELU(step.attribute("alpha", 1.0))
-
-
-def _selu(step: Step) -> fx.Node:
-    return step.module(nn.SELU(), step.tensor(0))
 
 
 def soft_over_rest(x: Tensor, axis: int, logarithm: bool) -> Tensor:
@@ -204,7 +203,9 @@ def product_over(x: Tensor, axes: list[int], keep: bool) -> Tensor:
 
 
 def _argument(function: Callable[..., Any]) -> Translation:
-    return lambda step: step.call(function, step.tensor(0), step.attribute("axis", 0), bool(step.attribute("keepdims", 1)))
+    return lambda step: step.call(
+        function, step.tensor(0), step.attribute("axis", 0), bool(step.attribute("keepdims", 1))
+    )
 
 
 def _identity(step: Step) -> fx.Node | Host:
@@ -218,20 +219,26 @@ def _gelu(step: Step) -> nn.Module:
     return nn.GELU(step.attribute("approximate", "none"))
 
 
+_LIKE_NAMED = (
+    *("Sqrt", "Exp", "Log", "Neg", "Abs", "Reciprocal", "Floor", "Ceil", "Round", "Sign", "Erf"),
+    *("Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh"),
+)
+"""Called in torch as in ONNX, small."""
+
 OPERATORS: dict[str, Translation] = {
-    "Relu": _activation(lambda step: nn.ReLU()),
+    "Relu": _plain(nn.ReLU),
     "Clip": _clip,
     "LeakyRelu": _activation(lambda step: nn.LeakyReLU(step.attribute("alpha", 0.01))),
     "Elu": _activation(_elu),
     "Celu": _activation(lambda step: nn.CELU(step.attribute("alpha", 1.0))),
-    "Selu": _selu,
-    "Sigmoid": _activation(lambda step: nn.Sigmoid()),
+    "Selu": _plain(nn.SELU),
+    "Sigmoid": _plain(nn.Sigmoid),
     "HardSigmoid": _hard_sigmoid,
-    "HardSwish": _activation(lambda step: nn.Hardswish()),
-    "Tanh": _activation(lambda step: nn.Tanh()),
-    "Softplus": _activation(lambda step: nn.Softplus()),
-    "Softsign": _activation(lambda step: nn.Softsign()),
-    "Mish": _activation(lambda step: nn.Mish()),
+    "HardSwish": _plain(nn.Hardswish),
+    "Tanh": _plain(nn.Tanh),
+    "Softplus": _plain(nn.Softplus),
+    "Softsign": _plain(nn.Softsign),
+    "Mish": _plain(nn.Mish),
     "Gelu": _activation(_gelu),
     "Softmax": _softmax(nn.Softmax),
     "LogSoftmax": _softmax(nn.LogSoftmax),
@@ -268,8 +275,5 @@ OPERATORS: dict[str, Translation] = {
     "ReduceLogSumExp": _reduce(torch.logsumexp),
     "ArgMax": _argument(torch.argmax),
     "ArgMin": _argument(torch.argmin),
-    **{
-        kind: _unary(getattr(torch, kind.lower()))
-        for kind in "Sqrt Exp Log Neg Abs Reciprocal Floor Ceil Round Sign Sin Cos Tan Asin Acos Atan Sinh Cosh Erf".split()
-    },
+    **{kind: _unary(getattr(torch, kind.lower())) for kind in _LIKE_NAMED},
 }

@@ -17,7 +17,7 @@ _ACTIVATIONS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"]}
 
 
 def apart(x: Tensor, directions: int) -> Tensor:
-    """torch's result [T, N, D * H] as ONNX has it: [T, D, N, H]."""
+    """The result of torch [T, N, D * H] as ONNX has it: [T, D, N, H]."""
     return x.unflatten(-1, (directions, -1)).permute(0, 2, 1, 3)
 
 
@@ -31,7 +31,9 @@ def _recurrent(step: Step) -> tuple[fx.Node, ...]:
     sequence, state = step.item(result, 0), step.item(result, 1)
     sequence = step.call(torch.flip, sequence, [0]) if backwards else sequence
     if not _takes_in_what_follows(step, directions):
-        sequence = step.call(torch.unsqueeze, sequence, 1) if directions == 1 else step.call(apart, sequence, directions)
+        sequence = (
+            step.call(torch.unsqueeze, sequence, 1) if directions == 1 else step.call(apart, sequence, directions)
+        )
     if step.node.op_type != "LSTM":
         return sequence, state
     return sequence, step.item(state, 0), step.item(state, 1)
@@ -82,7 +84,9 @@ def _states(step: Step) -> tuple[Any, ...]:
     given = [index for index in (5, 6) if step.has(index)]
     if not given:
         return ()
-    return (tuple(step.tensor(i) if step.has(i) else step.call(torch.zeros_like, step.tensor(given[0])) for i in (5, 6)),)
+    return (
+        tuple(step.tensor(i) if step.has(i) else step.call(torch.zeros_like, step.tensor(given[0])) for i in (5, 6)),
+    )
 
 
 def _takes_in_what_follows(step: Step, directions: int) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ def shape_of(x: Tensor, start: int = 0, end: int | None = None) -> list[Number]:
     return list(x.shape)[start:end]
 
 
-def pick(values: list[Number], index: int | Sequence[int]) -> Sizes:
+def pick(values: list[Number], index: Any) -> Sizes:
     """One element, or several as a list."""
     return [values[i] for i in index] if isinstance(index, (list, tuple)) else values[index]
 

@@ -15,8 +15,8 @@ from onnx import numpy_helper
 
 from edgeopt.graph.torch_constants import Folded, fold
 
-_SIZES = frozenset("Shape Gather Slice Unsqueeze Squeeze Concat Cast".split())
-_MOVES = frozenset("Expand Slice Reshape Unsqueeze Squeeze Transpose Identity Cast".split())
+_SIZES = frozenset({"Shape", "Gather", "Slice", "Unsqueeze", "Squeeze", "Concat", "Cast"})
+_MOVES = frozenset({"Expand", "Slice", "Reshape", "Unsqueeze", "Squeeze", "Transpose", "Identity", "Cast"})
 _NONE = np.zeros(0)
 _MOST_DIMENSIONS = 16
 _ZERO_STATES = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
@@ -139,7 +139,11 @@ class _Parts:
     def write_down_target(self, node: Any) -> None:
         """Make a target constant that is put together from sizes of the tensor itself: 0 says "as it is"."""
         maker = self.producers.get(node.input[1])
-        if maker is None or maker.op_type != "Concat" or any(item.name == "allowzero" and item.i for item in node.attribute):
+        if (
+            maker is None
+            or maker.op_type != "Concat"
+            or any(item.name == "allowzero" and item.i for item in node.attribute)
+        ):
             return
         target: list[int] = []
         for part in maker.input:
@@ -158,7 +162,9 @@ class _Parts:
             node = self.producers.get(node.input[0])
         shape = None if node is None or node.op_type not in ("Gather", "Slice") else self.producers.get(node.input[0])
         if shape is not None and shape.op_type == "Shape" and shape.input[0] == data and not shape.attribute:
-            numbers = [self.constants[name].item() for name in node.input[1:] if self.constants.get(name, _NONE).size == 1]
+            numbers = [
+                self.constants[name].item() for name in node.input[1:] if self.constants.get(name, _NONE).size == 1
+            ]
             if node.op_type == "Gather" and single and numbers == [place]:
                 return [0]
             plain = len(numbers) == len(node.input) - 1 and numbers[2:] in ([], [0], [0, 1])
@@ -183,15 +189,19 @@ class _Parts:
         for index, part in enumerate(maker.input):
             if part in self.constants:
                 values = self.constants[part]
-                maker.input[index] = self._constant(f"{maker.output[0]}_part_{index}", np.where(values == -1, 1, values))
+                maker.input[index] = self._constant(
+                    f"{maker.output[0]}_part_{index}", np.where(values == -1, 1, values)
+                )
         node.input[1] = maker.output[0]
 
     def _ones(self, name: str) -> bool:
         if name in self.constants:
             return bool((self.constants[name] == 1).all())
         node = self.producers.get(name)
-        return node is not None and node.op_type == "ConstantOfShape" and bool(
-            node.attribute and (numpy_helper.to_array(node.attribute[0].t) == 1).all()
+        return (
+            node is not None
+            and node.op_type == "ConstantOfShape"
+            and bool(node.attribute and (numpy_helper.to_array(node.attribute[0].t) == 1).all())
         )
 
     def _is(self, name: str, values: list[int]) -> bool:

@@ -125,7 +125,9 @@ def _resize(step: Step) -> fx.Node:
     if scales is not None:
         if any(scale != 1.0 for scale in scales[:2]):
             raise step.unsupported("it resizes batch or channels")
-        return step.module(nn.Upsample(scale_factor=tuple(scales[2:]), mode=mode, align_corners=corners), step.tensor(0))
+        return step.module(
+            nn.Upsample(scale_factor=tuple(scales[2:]), mode=mode, align_corners=corners), step.tensor(0)
+        )
     if not step.has(3):
         raise step.unsupported("its scales are computed at run time")
     sizes = step.host(3)
@@ -150,7 +152,7 @@ def _resize_scales(step: Step, rank: int) -> list[float] | None:
 
 
 def _resize_mode(step: Step, rank: int, scales: list[float] | None) -> tuple[str, bool | None]:
-    """torch's name of the interpolation, and ``align_corners`` for those that have it.
+    """Name of the interpolation in torch, and ``align_corners`` for those that have it.
 
     torch's nearest takes ``floor(i / scale)``; other rules are the same for whole factors or not there.
     """
