@@ -69,6 +69,7 @@ def summary(samples_ns: Sequence[int], per_sample: int, windows: "Sequence[Windo
         "cv": math.sqrt(variance) / mean if mean else 0.0,
         "outlier_share": sum(value > OUTLIER_FACTOR * middle for value in each) / float(len(each)),
     }
+    fields.update(average_ns=None, worst_ns=None)
     for name, percent, needed in PERCENTILES:
         fields[name] = percentile(each, percent) if len(each) >= needed else None
     return fields

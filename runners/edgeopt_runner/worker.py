@@ -19,12 +19,15 @@ from edgeopt_runner import (
     memory,
     probe,
     thermal,
+    varied,
 )
 from edgeopt_runner.protocol import ERROR, LOAD_FAILED, OK, OOM, RUNNER_VERSION, RUNTIME_MISSING
 from edgeopt_runner.protocol.samples import SampleFile, SampleFileError
 from edgeopt_runner.refusals import refusal_of
 
 Emit = Callable[[Dict[str, Any]], None]
+
+EVALUATION = "the evaluation set"
 
 _CHECK_WARMUP_RUNS = 5
 
@@ -90,7 +93,11 @@ class _Work:
         return min((together, alone), key=lambda found: (not found.reason, found.cosine))
 
     def feeds(self, session: engines.Session) -> List[Dict[str, Any]]:
-        """The requests to time."""
+        """The requests to time: where they do not take equally long, as many kinds of them as there are."""
+        if self.job.get("by_input") and self.job["settings"].get("batch", 1) == 1:
+            given = self.job.get("evaluation")
+            samples = self.golden() if given is None else SampleFile(loading.object_of(self.root, given, EVALUATION))
+            return varied.input_buffers(samples, session)
         return loading.input_buffers(self.golden(), session, self.job["settings"].get("batch", 1))
 
     def keep(self, session: engines.Session) -> engines.Session:
@@ -226,6 +233,9 @@ class _Measure(_Work):
         self.peaks["pss_bytes"] = memory.proportional_bytes()
         before, after = self.evidence["before"], conditions.snapshot()
         self.found["latency"] = measured.latency
+        if self.job.get("by_input"):
+            seconds = float(self.plan.get("fixed_seconds") or self.plan["max_seconds"])
+            self.found["latency"].update(varied.each(lanes[0], warm.median_ns, seconds))
         if measured.rate is not None:
             self.found["items_per_second"] = measured.rate * self.job["settings"].get("batch", 1)
         self.evidence.update(measured.evidence, after=after, others_share=others, warmup_runs=warm.runs)
@@ -237,7 +247,7 @@ class _Measure(_Work):
 
     def _evaluate(self, session: engines.Session) -> None:
         self.phase("evaluate")
-        samples = SampleFile(loading.object_of(self.root, self.job["evaluation"], "the evaluation set"))
+        samples = SampleFile(loading.object_of(self.root, self.job["evaluation"], EVALUATION))
         if self.job["metric"] == accuracy.OUTPUTS:
             folder = os.path.join(self.root, "jobs", self.job["job_id"])
             self.outputs = accuracy.keep_outputs(session, samples, self.root, folder)

@@ -47,7 +47,8 @@ so is `sessions` times it or `inter_op`; a job with another, or with a setting t
 
 * ``measure``: ``artifact {sha256,size,format}``, ``settings`` (core ``Settings``), ``plan`` (core ``Plan``),
   ``golden`` (digest of a sample file), ``min_cosine``, ``evaluation`` (digest of a sample file or null), ``metric``
-  (``top1``, ``fidelity`` or ``outputs``), ``max_start_celsius``.
+  (``top1``, ``fidelity`` or ``outputs``), ``max_start_celsius``, optionally ``by_input``: the time depends on the
+  input, so the evaluation samples are timed, and the latency has ``average_ns`` and ``worst_ns`` over them.
 * ``pipeline``: ``artifact`` (the whole model), ``stages [{sha256,size,format,gives}]`` (`gives`: names handed on after
   each), ``slot_bytes`` (of a message on each edge, one more than stages), ``settings``, ``golden``, ``inputs``,
   ``min_cosine``, ``seconds`` and ``rounds`` of each of one session, as many sessions as stages, and the pipeline,

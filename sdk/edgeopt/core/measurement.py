@@ -28,6 +28,8 @@ class Latency:
         p90_ns, p95_ns, p99_ns: ``None`` where n < 64, 130, 662.
         cv: Standard deviation over mean.
         outlier_share: Share of samples above three times the median.
+        average_ns, worst_ns: Mean and largest of the medians of each input, over the evaluation samples, of a model
+            that does not take equally long for all (early exits); else ``None``. `samples_ns` are of these inputs, too.
     """
 
     samples_ns: tuple[int, ...]
@@ -43,6 +45,8 @@ class Latency:
     p90_ns: int | None = None
     p95_ns: int | None = None
     p99_ns: int | None = None
+    average_ns: int | None = None
+    worst_ns: int | None = None
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ def measure_job(
     metric: str = "fidelity",
     memory_bytes: int | None = None,
     max_start_celsius: float = 70.0,
+    by_input: bool = False,
     deadline_seconds: Mapping[str, float] | None = None,
     reason: str = "measure",
     job_id: str | None = None,
@@ -90,6 +91,7 @@ def measure_job(
         metric: ``top1``, ``fidelity`` or ``outputs``.
         memory_bytes: Limit of the worker's resident memory.
         max_start_celsius: Wait for this temperature first.
+        by_input: Whether the time depends on the input: time many of them, for an average and the worst.
         deadline_seconds: Deadlines by phase; generous ones by default.
         reason: For those who wait for the board.
         job_id: 32 hexadecimal digits, the same for the same work; random by default.
@@ -109,6 +111,7 @@ def measure_job(
             "evaluation": evaluation,
             "metric": metric,
             "max_start_celsius": max_start_celsius,
+            **({"by_input": True} if by_input else {}),
         },
     )
 
@@ -335,6 +338,9 @@ def measurement_of(result: Mapping[str, Any]) -> Measurement:
             or ordered != sorted(ordered)
         ):
             raise ProtocolError(f"measurement: latencies {ordered} of {len(latency.samples_ns)} samples cannot be.")
+        average, worst = latency.average_ns, latency.worst_ns
+        if (average, worst) != (None, None) and not 0 < (average or 0) <= (worst or 0):
+            raise ProtocolError(f"measurement: an average of {average} ns, {worst} at worst, cannot be.")
     rate = measurement.items_per_second
     if rate is not None and not 0 < rate < math.inf:
         raise ProtocolError(f"measurement: {rate} items a second cannot be.")

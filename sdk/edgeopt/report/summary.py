@@ -96,7 +96,7 @@ def tiles(record: RunRecord) -> tuple[Tile, ...]:
         return ()
     original, metric = baseline(selection), record.data.metric
     made = [
-        Tile("Median latency", q.milliseconds(best.latency_ns.value), _was(original, "latency"))
+        Tile(_latency_title(best), q.milliseconds(best.latency_ns.value), _was(original, "latency"))
         if best.latency_ns
         else None,
         Tile("Speed-up", q.ratio(best.speedup.value), _range(best)) if best.speedup else None,
@@ -105,6 +105,23 @@ def tiles(record: RunRecord) -> tuple[Tile, ...]:
         Tile("Model file", q.size(best.size_bytes), _was(original, "size")),
     ]
     return tuple(tile for tile in made if tile is not None)
+
+
+def worst_ns(item: Assessment) -> int | None:
+    """Latency of the slowest input, where the time depends on the input."""
+    known = [launch.latency.worst_ns for launch in item.candidate.measurements if launch.latency]
+    return max((value for value in known if value is not None), default=None)
+
+
+def latency_name(item: Assessment) -> str:
+    """What `Assessment.latency_ns` is, with the worst case where it is an average."""
+    worst = worst_ns(item)
+    return "median" if worst is None else f"average, {q.milliseconds(worst)} at worst"
+
+
+def _latency_title(best: Assessment) -> str:
+    worst = worst_ns(best)
+    return "Median latency" if worst is None else f"Average latency ({q.milliseconds(worst)} at worst)"
 
 
 def _range(best: Assessment) -> str:
@@ -169,7 +186,7 @@ def _cost(record: RunRecord, best: Assessment) -> str:
     parts = []
     if best.latency_ns and original and original.latency_ns and original is not best:
         median, before = q.milliseconds(best.latency_ns.value), q.milliseconds(original.latency_ns.value)
-        parts.append(f"{median} instead of {before} (median)")
+        parts.append(f"{median} instead of {before} ({latency_name(best)})")
     if best.drop is not None and original is not best:
         lost = best.drop.value
         parts.append(f"{'loses' if lost > 0 else 'gains'} {q.loss(metric, lost)}" if lost else f"loses no {metric}")

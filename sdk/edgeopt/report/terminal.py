@@ -106,6 +106,8 @@ def _name(item: Assessment) -> Text:
 def _figures(item: Assessment, metric: str, memory_unit: int, size_unit: int) -> list[str]:
     median = item.latency_ns
     latency = f"{q.significant(median.value / 1e6)} {q.error(median, 1e-6)}".strip() if median else q.NONE
+    if (worst := summary.worst_ns(item)) is not None:
+        latency = f"avg {latency}\nmax {q.significant(worst / 1e6)}"
     return [
         latency,
         q.ratio(item.speedup.value) if item.speedup else q.NONE,
@@ -158,10 +160,13 @@ def _measured(measurement: Measurement) -> list[tuple[str, str]]:
     if latency is not None:
         named = (("min", latency.min_ns), ("p90", latency.p90_ns), ("p95", latency.p95_ns), ("p99", latency.p99_ns))
         spread = ", ".join(f"{name} {q.milliseconds(value)}" for name, value in named if value is not None)
+        average, worst = latency.average_ns, latency.worst_ns
+        by_input = f"average {q.milliseconds(average)}, worst {q.milliseconds(worst)}" if average and worst else ""
         per = f" of {latency.per_sample} inferences each" if latency.per_sample > 1 else ""
         rows += [
             ("median", q.milliseconds(latency.median_ns)),
             ("spread", f"{spread}, max {q.milliseconds(latency.max_ns)}, mean {q.milliseconds(latency.mean_ns)}"),
+            ("by input", by_input),
             ("throughput", f"{q.significant(rate)} items/s" if rate is not None else ""),
             ("samples", f"{len(latency.samples_ns)}{per}, CV {latency.cv * 100:.1f} %"),
         ]

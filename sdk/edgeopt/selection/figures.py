@@ -12,7 +12,8 @@ from edgeopt.core.measurement import OK, Accuracy, Measurement
 from edgeopt.core.recipe import BASELINE
 from edgeopt.core.selection import Candidate, Interval
 from edgeopt.errors import UsageError
-from edgeopt.selection.statistics import Bootstrap, drop_interval, latency_bootstrap
+from edgeopt.selection.by_input import limited_bootstrap, typical_bootstrap
+from edgeopt.selection.statistics import Bootstrap, drop_interval
 
 _UNKNOWN = {"lost", "cancelled"}  # says nothing about the candidate
 _HAPPENED = {
@@ -35,8 +36,9 @@ class Figures:
         failed: Whether a launch ended badly, or none is known.
         problem: Why it cannot be chosen whatever the budget says; empty when it can.
         working: Whether it ran with right outputs, so that it may be the best so far.
-        latency: Median latency.
+        latency: Median latency; the average over inputs where the time depends on them.
         limited: The statistic that the budget limits; ``None`` where it limits none or the samples do not support it.
+            Where the time depends on the input, the slowest input's: a limit is a promise.
         samples: Inferences behind `latency`.
         memory_bytes: Largest peak of all launches.
         accuracy: On the device.
@@ -110,14 +112,14 @@ def _launches(candidate: Candidate, budget: Budget, seed: int) -> Figures:
     latencies = [launch.latency for launch in counted if launch.latency]
     own_seed = zlib.crc32(candidate.key.encode()) ^ seed
     limit = budget.max_latency
-    limited = latency_bootstrap(latencies, limit.statistic, seed=own_seed) if limit else None
+    limited = limited_bootstrap(latencies, limit.statistic, seed=own_seed) if limit else None
     peaks = [launch.memory.peak_bytes for launch in launches if launch.memory]
     return Figures(
         candidate,
         failed=failed,
         problem=problem,
         working=bool(done) and all(launch.ok or launch.status in _UNKNOWN for launch in launches),
-        latency=latency_bootstrap(latencies, "median", seed=own_seed),
+        latency=typical_bootstrap(latencies, seed=own_seed),
         limited=limited.interval() if limited else None,
         samples=sum(len(latency.samples_ns) for latency in latencies),
         memory_bytes=max((peak for peak in peaks if peak is not None), default=None),

@@ -23,7 +23,8 @@ def activate(bench: Bench, winner: Assessment, app: str) -> Deployment:
     candidate = winner.candidate
     bench.push(candidate.variant.artifact)
     bench.push(bench.prepared.golden)
-    limit_ns = round(winner.latency_ns.high * _SLOWER_IS_SICK) if winner.latency_ns else None
+    worst_ns = max((m.latency.worst_ns or 0 for m in candidate.measurements if m.latency), default=0)
+    limit_ns = round(max(worst_ns, winner.latency_ns.high) * _SLOWER_IS_SICK) if winner.latency_ns else None
     job = jobs.activate_job(
         app=app,
         artifact=candidate.variant.artifact,

@@ -16,6 +16,7 @@ from edgeopt.core.plan import Plan
 from edgeopt.core.profile import Profile, Settings
 from edgeopt.core.variant import Variant
 from edgeopt.errors import RunnerError
+from edgeopt.graph.branching import varies_by_input
 from edgeopt.remote import jobs
 from edgeopt.remote.client import Connection
 from edgeopt.store.keys import Conditions, measurement_key
@@ -89,7 +90,8 @@ class Bench:
         prepared = self.prepared
         self.push(variant.artifact)
         self.push(prepared.golden)
-        if conditions.plan.evaluate:
+        by_input = varies_by_input(self.workspace.artifacts.path(variant.artifact))
+        if conditions.plan.evaluate or by_input:
             self.push(prepared.evaluation)
         job = jobs.measure_job(
             artifact=variant.artifact,
@@ -97,10 +99,11 @@ class Bench:
             plan=conditions.plan,
             golden=prepared.golden.digest,
             min_cosine=conditions.min_cosine,
-            evaluation=prepared.evaluation.digest if conditions.plan.evaluate else None,
+            evaluation=prepared.evaluation.digest if conditions.plan.evaluate or by_input else None,
             metric=prepared.device_metric,
             memory_bytes=self.budget.max_memory_bytes,
             max_start_celsius=self.profile.max_start_celsius,
+            by_input=by_input,
             deadline_seconds=deadlines(conditions.plan),
             reason=f"run {self.run_id}",
             job_id=hashlib.sha256(name.encode()).hexdigest()[:32],
@@ -156,7 +159,7 @@ def deadlines(plan: Plan) -> dict[str, float]:
         "first": 300,
         "golden": 300,
         "warmup": plan.max_warmup_seconds + 300,
-        "measure": 2 * max(plan.max_seconds, plan.fixed_seconds) + 300,
+        "measure": 3 * max(plan.max_seconds, plan.fixed_seconds) + 300,
         "evaluate": 3600,
     }
 
