@@ -101,7 +101,7 @@ class Pipeline:
         requests: Iterator[Feeds] = iter(feeds)
         waiting = next(requests, None)
         put_ns: List[int] = []
-        done, limit = 0, most or self.depth
+        done, limit, trouble = 0, most or self.depth, ""
         try:
             while waiting is not None or done < len(put_ns):
                 if waiting is not None and len(put_ns) - done < limit and self._first.has_room():
@@ -109,21 +109,26 @@ class Pipeline:
                     self._first.put(Message(len(put_ns) - 1, waiting))
                     waiting = next(requests, None)
                 elif waiting is None or len(put_ns) - done >= limit or self._last.has_message():
-                    self._take(done, take, put_ns[done])
-                    done += 1
+                    found = self._take(done, take, put_ns[done])
+                    trouble, done = trouble or found, done + 1
+                    waiting = None if trouble else waiting
                 else:
                     self._first.wait(self._last)
         except EdgeClosed:
-            raise engines.RunFailed(self._obituary())
+            trouble = trouble or self._obituary()
+        if trouble:
+            raise engines.RunFailed(trouble)
 
-    def _take(self, number: int, take: Take, put_ns: int) -> None:
+    def _take(self, number: int, take: Take, put_ns: int) -> str:
+        """Hear of one result; what is wrong with it, if anything."""
         message = self._last.get()
-        if message.error:
-            raise engines.RunFailed(message.error)
-        if message.number != number:
-            raise engines.RunFailed("request %d came out of the pipeline instead of %d" % (message.number, number))
-        take(message, measure.clock_ns() - put_ns)
+        trouble = message.error
+        if not trouble and message.number != number:
+            trouble = "request %d came out of the pipeline instead of %d" % (message.number, number)
+        if not trouble:
+            take(message, measure.clock_ns() - put_ns)
         self._last.release(message)
+        return trouble
 
     def _obituary(self) -> str:
         """Which stage's process ended, and how."""
