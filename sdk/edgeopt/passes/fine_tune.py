@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from edgeopt.passes._base import PassContext, PassReport
-from edgeopt.passes._graph import demand_nodes
 
 
 @dataclass(frozen=True)
@@ -95,13 +94,10 @@ class FineTune:
             ModelError: The network cannot be trained.
             DataError: Samples or labels that do not fit.
         """
-        import onnx
-
         from edgeopt.graph.torch_export import export_onnx
         from edgeopt.graph.torch_import import import_onnx
         from edgeopt.passes._training import train_pass, training_of, zeros_kept
 
-        demand_nodes(onnx.load(source, load_external_data=False), context.keep_float)
         network = import_onnx(source)
         samples = training_of(context, network.input_names, labelled=True)
         notes = self._freeze(network)
