@@ -1,9 +1,23 @@
 """Static int8: weights and activations, ranges of the activations from calibration, QDQ form.
 
 Source: Jacob, Kligys, Chen, Zhu, Tang, Howard, Adam, Kalenichenko: Quantization and Training of Neural Networks for
-Efficient Integer-Arithmetic-Only Inference, 2018, equation 1 (r = S(q - Z)); per-channel weights as in Krishnamoorthi:
-Quantizing deep convolutional networks for efficient inference, 2018, §3.1.2. Q/DQ nodes are placed by ONNX Runtime's
-`QDQQuantizer`; the ranges are ours (`calibrators`). QDQ rather than QOperator: every runtime reads it.
+Efficient Integer-Arithmetic-Only Inference, 2018; per-channel weights as in Krishnamoorthi: Quantizing deep
+convolutional networks for efficient inference, 2018, §3.1.2. Q/DQ nodes are placed by ONNX Runtime's `QDQQuantizer`;
+the ranges are ours (`calibrators`). QDQ rather than QOperator: every runtime reads it.
+
+The arithmetic of the affine scheme, which a runtime makes of the Q/DQ pairs (equations of Jacob et al.):
+
+* A real number r is an integer q with a scale S and a zero point Z: r = S (q - Z) (1).
+* Weights are int8 with Z_w = 0 and S_w = max|w| / 127 (/ 64 in 7 bits), one for each output channel: the product needs
+  no correction for them. Activations x are uint8 with S_x = (max - min) / 255 and Z_x = round(-min / S_x), the range
+  widened to hold 0, so that padding is exact.
+* A layer y = w x + b in integers: S_y (q_y - Z_y) = S_w S_x sum(q_w (q_x - Z_x)) + b, hence
+  q_y = Z_y + M (sum(q_w (q_x - Z_x)) + q_b) with the multiplier M = S_w S_x / S_y (3 to 5).
+* Products are summed in int32. Of sum(q_w (q_x - Z_x)) = sum(q_w q_x) - Z_x sum(q_w) the last term is known
+  beforehand (7), so the inner loop multiplies codes alone.
+* Biases are int32 with Z_b = 0 and S_b = S_w S_x (§2.4): q_b = round(b / S_b) is added to the sum as it is.
+* Requantisation: M times the sum, rounded, plus Z_y, clipped to 0..255; the clipping does ReLU and ReLU6 too. M is
+  below 1 as a rule: in fixed point an int32 times 2^-n (6), as TFLite does; ONNX Runtime multiplies in float32.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Weight-only 8 or 4 bits in blocks: a smaller file and less memory traffic, arithmetic still in float.
+"""Weight-only 8, 4 or 2 bits in blocks: a smaller file and less memory traffic, arithmetic still in float.
 
 Source: block-wise round-to-nearest as in Dettmers, Lewis, Shleifer, Zettlemoyer: 8-bit Optimizers via Block-wise
 Quantization, 2022, §2.1; the operator is ONNX Runtime's MatMulNBits (com.microsoft), so only MatMul can be had.
+Weights that lie on a grid with a scale for each channel (`round_weights`, `train_quantised`) are rounded once more to
+that of their block: `pack_weights` stores those as they are.
 """
 
 from __future__ import annotations
@@ -20,13 +22,13 @@ class Options:
     """Options of `quantise_weights`.
 
     Attributes:
-        bits: Bits a weight.
+        bits: Bits a weight. The device's onnxruntime must know them: 1.32 loads all, 1.23 refuses 2 bits, 1.19 also 8.
         block_size: Weights that share a scale; a power of two, at least 16.
         symmetric: Without a zero point.
         min_share: Least share of the weights that must be in MatMul or Gemm layers, 0 to 1.
     """
 
-    bits: Literal[4, 8] = 8
+    bits: Literal[2, 4, 8] = 8
     block_size: int = 32
     symmetric: bool = True
     min_share: float = 0.25
@@ -39,7 +41,11 @@ class Options:
 
 
 class QuantiseWeights:
-    """MatMulNBits."""
+    """Weights of MatMul and Gemm in blocks of 8, 4 or 2 bits, computed in float (MatMulNBits).
+
+    Helps where memory is short or weights are most of the traffic (large transformers); it is rarely faster, does
+    nothing for convolutions, and 2 bits cost points to all of the accuracy of a network not trained for them.
+    """
 
     name: ClassVar[str] = "quantise_weights"
     options_class: ClassVar[type[Options]] = Options
@@ -80,4 +86,7 @@ class QuantiseWeights:
         )
         quantizer.process()
         save_sorted(quantizer.model.model, destination)
-        return PassReport(notes=(f"{self.options.bits} bits cover {share}",), kept_float=context.keep_float)
+        notes: tuple[str, ...] = (f"{self.options.bits} bits cover {share}",)
+        if self.options.bits == 2:
+            notes += ("2-bit weights load in onnxruntime 1.32, not in 1.23",)
+        return PassReport(notes, context.keep_float)
