@@ -32,13 +32,14 @@ class _Input:
     dtype: torch.dtype
     sizes: tuple[int | str, ...]
 
-    def draw(self, batch: int, other: int, generator: torch.Generator) -> Tensor:
+    def draw(self, batch: int, other: int, generator: torch.Generator, positive: bool) -> Tensor:
         sizes = [
             batch if i == 0 and isinstance(s, str) else other if isinstance(s, str) else s
             for i, s in enumerate(self.sizes)
         ]
         if self.dtype.is_floating_point:
-            return torch.randn(sizes, generator=generator).to(self.dtype)
+            draw = torch.rand if positive else torch.randn
+            return draw(sizes, generator=generator).to(self.dtype)
         return torch.randint(0, 2, sizes, generator=generator).to(self.dtype)
 
 
@@ -97,9 +98,11 @@ def _outputs_of(network: nn.Module, model: Any) -> dict[str, tuple[int | str, ..
     return {name: known.get(name, ()) for name in getattr(network, "output_names", known)}
 
 
-def _draw(inputs: Sequence[_Input], batch: int, other: int, seed: int = 0) -> tuple[Tensor, ...]:
+def _draw(
+    inputs: Sequence[_Input], batch: int, other: int, seed: int = 0, *, positive: bool = False
+) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(seed)
-    return tuple(item.draw(batch, other, generator) for item in inputs)
+    return tuple(item.draw(batch, other, generator, positive) for item in inputs)
 
 
 def _runnable(network: nn.Module, inputs: Sequence[_Input]) -> int:
@@ -225,10 +228,7 @@ def _demand_parity(network: nn.Module, inputs: Sequence[_Input], other: int, pat
     session = open_session(path)
     taken = {value.name for value in session.get_inputs()}
     for batch, seed in ((1, 0), (3, 0), (2, 1)):
-        tensors = _draw(inputs, batch, other, seed)
-        with torch.no_grad():
-            results = network(*tensors)
-        expected = [results] if isinstance(results, Tensor) else list(results)
+        tensors, expected = _finite(network, inputs, (batch, other, seed))
         feed = {item.name: tensor.numpy() for item, tensor in zip(inputs, tensors, strict=True) if item.name in taken}
         found = run_feed(session, feed)
         reference = {name: value.numpy() for name, value in zip(found, expected, strict=True)}
@@ -236,3 +236,17 @@ def _demand_parity(network: nn.Module, inputs: Sequence[_Input], other: int, pat
             demand_equal(reference, found, f"at batch {tensors[0].shape[:1]}")
         except ModelError as error:
             raise ModelError(f"the exported network is not the one in torch: {error.message}") from None
+
+
+def _finite(
+    network: nn.Module, inputs: Sequence[_Input], how: tuple[int, int, int]
+) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+    """Inputs and outputs; numbers in 0..1 where normal ones give NaN (a logarithm, a root)."""
+    for positive in (False, True):
+        tensors = _draw(inputs, *how, positive=positive)
+        with torch.no_grad():
+            results = network(*tensors)
+        outputs = [results] if isinstance(results, Tensor) else list(results)
+        if all(bool(torch.isfinite(value).all()) for value in outputs):
+            break
+    return tensors, outputs

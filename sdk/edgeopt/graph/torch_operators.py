@@ -153,6 +153,11 @@ def _where(step: Step) -> fx.Node | Host:
     return step.call(torch.where, *(step.tensor(index) for index in step.inputs))
 
 
+def cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """The same numbers as another type."""
+    return x.to(dtype)
+
+
 def _cast(step: Step) -> fx.Node | Host:
     dtype = DTYPES.get(step.attribute("to"))
     if dtype is None:
@@ -160,7 +165,7 @@ def _cast(step: Step) -> fx.Node | Host:
     if step.is_host(0):
         real = torch_shapes.to_real if dtype.is_floating_point else torch_shapes.to_whole
         return Host(step.call(torch_shapes.to_truth if dtype == torch.bool else real, step.host(0)))
-    return step.call(torch.Tensor.to, step.tensor(0), dtype)
+    return step.call(cast, step.tensor(0), dtype)
 
 
 def _reduce(function: Callable[..., Any]) -> Translation:
