@@ -8,6 +8,7 @@ from torch import nn
 
 from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext
+from edgeopt.training.distillation import demand_finite
 from edgeopt.training.memory import Portions
 from edgeopt.training.options import TrainingOptions
 from edgeopt.training.samples import Samples
@@ -35,6 +36,7 @@ def batch_that_fits(network: nn.Module, samples: Samples, wanted: int) -> int:
     """How many samples can run at once: `wanted`, or 1 where the network takes only the batch of the file.
 
     Raises:
-        PassError: The network does not run on the samples.
+        PassError: The network does not run on the samples, or gives NaN or infinity.
     """
+    demand_finite(network, samples.batch([0])[0], "the network's")
     return min(wanted, Portions(network, samples, TrainingOptions()).most)

@@ -125,8 +125,7 @@ def _recorded(network: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, li
 def _running_order(network: nn.Module, samples: Samples) -> list[tuple[str, str]]:
     """Paths and names of all layers with a matrix of weights, in the order in which they first run."""
     names = names_of(network)
-    weights = {path: getattr(network.get_submodule(path), "weight", None) for path in names}
-    layers = [path for path, weight in weights.items() if isinstance(weight, Tensor) and weight.dim() > 1]
+    layers = [path for path in names if any(x.dim() > 1 for x in network.get_submodule(path).parameters())]
     with torch.no_grad(), _recorded(network, layers) as calls:
         network(*samples.batch([0])[0])
     return [(path, names[path]) for path in calls]

@@ -96,7 +96,7 @@ class DistilStudent:
         from edgeopt.passes._students import begin_anew, derived, users_student
 
         options, network = self.options, import_onnx(source)
-        inputs = samples.batch(range(min(2, len(samples))))[0]
+        inputs = samples.batch([0])[0]
         if options.student:
             return users_student(options.student, inputs, context.seed), (f"the student is {options.student}",)
         notes = derived(network, inputs, options, context)

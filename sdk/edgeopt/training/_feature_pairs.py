@@ -105,7 +105,7 @@ class _Regressor(nn.Module):  # type: ignore[misc]
 def layers_of(network: nn.Module, inputs: Sequence[Tensor]) -> tuple[Layer, ...]:
     """All layers whose output is one real tensor of at least two dimensions, in the order in which they ran."""
     names: Mapping[str, str] = getattr(network, "layer_names", {})
-    paths = [path for path, module in network.named_modules() if path and (path in names or not [*module.children()])]
+    paths = list(names) or [path for path, module in network.named_modules() if path and not [*module.children()]]
     with torch.no_grad(), captured(network, paths) as outputs:
         network(*inputs)
     return tuple(

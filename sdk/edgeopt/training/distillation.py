@@ -112,42 +112,77 @@ def survey(teacher: nn.Module, samples: Samples, outputs: Literal["auto", "class
     Raises:
         PassError: Not finite, or nothing real among them.
     """
+    inputs, labels = samples.batch([0])
+    first = demand_finite(teacher, inputs, "the teacher's")
+    classes = outputs == "classes" or (outputs == "auto" and labels is not None and not labels.is_floating_point())
+    seen = [_Seen(output, classes=classes, guess=outputs != "values") for output in first]
     count = min(len(samples), SURVEYED)
     most = min(32, Portions(teacher, samples, TrainingOptions()).most)
-    labels = samples.batch([0])[1]
-    classes = outputs == "classes" or (outputs == "auto" and labels is not None and not labels.is_floating_point())
-    with torch.no_grad():
-        batches = (samples.batch(range(at, min(at + most, count)))[0] for at in range(0, count, most))
-        runs = [outputs_of(teacher, inputs) for inputs in batches]
-    joined = [torch.cat(parts) for parts in zip(*runs, strict=True)]
-    targets = tuple(_target(output, classes=classes, guess=outputs != "values") for output in joined)
+    for at in range(0, count, most):
+        batch, _ = samples.batch(range(at, min(at + most, count)))
+        for one, output in zip(seen, demand_finite(teacher, batch, "the teacher's"), strict=True):
+            one.add(output)
+    targets = tuple(one.target() for one in seen)
     if all(target.kind == "other" for target in targets):
         raise PassError("the teacher has no real outputs, from which a student could learn.")
     return targets
 
 
-def _target(output: Tensor, *, classes: bool, guess: bool) -> Target:
-    if not output.is_floating_point():
-        return Target("other")
-    if not bool(torch.isfinite(output).all()):
-        raise PassError("the teacher's outputs are not finite.", remedy="Check the training and calibration samples.")
-    if guess and output.dim() > 1 and bool((output >= 0).all()):
-        for axis in (1, output.dim() - 1):
-            if output.shape[axis] > 1 and bool(((output.sum(axis) - 1).abs() < 1e-3).all()):
-                return Target("probabilities", axis)
-    if classes and output.dim() > 1 and output.shape[1] > 1:
-        return Target("scores")
-    return Target("values", spread=float(output.var(unbiased=False)) or 1.0)
+class _Seen:
+    """What batches of an output have shown so far; the outputs themselves may be too large to keep."""
+
+    def __init__(self, first: Tensor, *, classes: bool, guess: bool) -> None:
+        self.real = first.is_floating_point()
+        self.scores = classes and first.dim() > 1 and first.shape[1] > 1
+        several = [axis for axis in (1, first.dim() - 1) if first.dim() > 1 and first.shape[axis] > 1]
+        self.axes = dict.fromkeys(several if guess and self.real else [])
+        self.count, self.sum, self.squares = 0, 0.0, 0.0
+
+    def add(self, output: Tensor) -> None:
+        if self.real:
+            values = output.double()
+            self.axes = {axis: None for axis in self.axes if _sums_to_one(values, axis)}
+            self.count += values.numel()
+            self.sum, self.squares = self.sum + float(values.sum()), self.squares + float(values.square().sum())
+
+    def target(self) -> Target:
+        if not self.real:
+            return Target("other")
+        if self.axes:
+            return Target("probabilities", next(iter(self.axes)))
+        if self.scores:
+            return Target("scores")
+        spread = self.squares / self.count - (self.sum / self.count) ** 2
+        return Target("values", spread=spread if spread > LEAST_PROBABILITY else 1.0)
+
+
+def _sums_to_one(output: Tensor, axis: int) -> bool:
+    return bool((output >= 0).all()) and bool(((output.sum(axis) - 1).abs() < 1e-3).all())
+
+
+def demand_finite(network: nn.Module, inputs: Sequence[Tensor], whose: str) -> tuple[Tensor, ...]:
+    """Outputs of a network.
+
+    Raises:
+        PassError: They are NaN or infinite; says `whose`.
+    """
+    with torch.no_grad():
+        outputs = outputs_of(network, inputs)
+    if not all(bool(torch.isfinite(output).all()) for output in outputs):
+        raise PassError(
+            f"{whose} outputs are not finite on the samples.", remedy="Check its weights, and the range of the samples."
+        )
+    return outputs
 
 
 def demand_same_outputs(teacher: nn.Module, student: nn.Module, inputs: Sequence[Tensor]) -> None:
     """Check that the student can learn what the teacher says.
 
     Raises:
-        PassError: Other outputs; names those of both.
+        PassError: Other outputs, or some that are not finite; names those of both.
     """
-    with torch.no_grad():
-        theirs, ours = (_described(outputs_of(network, inputs)) for network in (teacher, student))
+    theirs = _described(demand_finite(teacher, inputs, "the teacher's"))
+    ours = _described(demand_finite(student, inputs, "the student's"))
     if theirs != ours:
         raise PassError(
             f"teacher and student have different outputs: the teacher {theirs}, the student {ours}.",
