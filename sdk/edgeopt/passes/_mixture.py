@@ -58,7 +58,7 @@ def choose(layers: Mapping[str, Choice], limit: float) -> dict[str, str]:
 
 
 def _price(choice: Choice, before: str, after: str) -> tuple[bool, float]:
-    """Whether a step's loss is unknown, and its added loss for each unit saved; of unknown steps the gentle ones first."""
+    """Whether a step's loss is unknown, and its added loss for each unit saved; unknown: gentle steps first."""
     loss, known = choice.losses.get(after), choice.losses.get(before) or 0.0
     if loss is None:
         return True, -choice.costs[after] / choice.costs[FLOAT]
