@@ -59,7 +59,7 @@ def with_stages(connection: Connection, model: Path, golden: Path, folder: Path)
     """Print the pipeline of two stages against one and two sessions; the runner interleaves the rounds itself."""
     split = split_file(str(model), [], 2, str(folder))
     paths = [Path(stage["path"]) for stage in split["stages"]]
-    edges = plan_edges([str(path) for path in paths], ["logits"], str(golden))
+    edges = plan_edges([str(path) for path in paths], ["scores"], str(golden))
     for path in paths:
         connection.push(path, artifact_of(path).digest)
     pairs = zip(paths, edges["gives"], strict=True)
@@ -89,7 +89,7 @@ def compare(name: str, folder: Path, rounds: int) -> None:
     model, golden = export(name, folder / f"{name}.onnx"), folder / f"{name}.npz"
     inputs = np.random.default_rng(0).standard_normal((4, *INPUT_SHAPE)).astype(np.float32)
     session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    outputs = {"reference:logits": np.stack([session.run(["logits"], {"image": one})[0] for one in inputs])}
+    outputs = {"reference:scores": np.stack([session.run(["scores"], {"image": one})[0] for one in inputs])}
     del session
     write_samples(str(golden), {"input:image": inputs, **outputs})
     ratios: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
