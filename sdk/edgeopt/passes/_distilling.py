@@ -9,7 +9,8 @@ from edgeopt.passes._base import PassContext
 from edgeopt.passes._distil_options import DistilOptions
 from edgeopt.passes._training import train_pass
 from edgeopt.training._feature_pairs import paired
-from edgeopt.training.distillation import Distillation, Weights, demand_same_outputs, survey
+from edgeopt.training._outputs import demand_same_outputs, survey
+from edgeopt.training.distillation import Distillation, Weights
 from edgeopt.training.loop import AfterStep
 from edgeopt.training.samples import Samples
 

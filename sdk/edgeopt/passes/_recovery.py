@@ -8,7 +8,7 @@ from torch import nn
 
 from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext
-from edgeopt.training.distillation import demand_finite
+from edgeopt.training._outputs import demand_finite
 from edgeopt.training.memory import Portions
 from edgeopt.training.options import TrainingOptions
 from edgeopt.training.samples import Samples

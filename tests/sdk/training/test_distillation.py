@@ -7,15 +7,14 @@ from torch import nn
 
 from edgeopt.errors import DataError, PassError
 from edgeopt.training._feature_pairs import layers_of, paired, regressor
+from edgeopt.training._outputs import Target, demand_same_outputs, survey
 from edgeopt.training.distillation import (
     Distillation,
-    Target,
     Weights,
     attention_difference,
-    demand_same_outputs,
     hint,
+    output_difference,
     soft_targets,
-    survey,
 )
 from edgeopt.training.engine import train
 from edgeopt.training.options import TrainingOptions
@@ -54,8 +53,8 @@ def test_classes_may_be_along_any_axis():
 
 def test_probabilities_are_as_good_as_the_scores_behind_them():
     student, teacher = torch.randn(8, 10), torch.randn(8, 10)
-    scores = Target("scores").difference(student, teacher, 3.0)
-    behind = Target("probabilities").difference(student.softmax(1), teacher.softmax(1), 3.0)
+    scores = output_difference(Target("scores"), student, teacher, 3.0)
+    behind = output_difference(Target("probabilities"), student.softmax(1), teacher.softmax(1), 3.0)
     assert float(behind) == pytest.approx(float(scores), rel=1e-4)
 
 
