@@ -180,6 +180,21 @@ class Trial:
         return None
 
 
+def prunable(
+    network: nn.Module, inputs: tuple[Tensor, ...], groups: Sequence[Group]
+) -> tuple[list[str], dict[str, str]]:
+    """Roots of the groups that can be pruned, and why the layers of others cannot; outputs are in neither."""
+    trial, roots = Trial(network, inputs), []
+    refused: dict[str, str] = {}
+    for group in groups:
+        reason = trial.refusal(group.root)
+        if reason is None:
+            roots.append(group.root)
+        elif reason:
+            refused |= dict.fromkeys(group.layers, reason)
+    return roots, refused
+
+
 def _silence(group: Group, units: Sequence[int]) -> None:
     """Set the weights to zero that read the units; these weights are about to be removed."""
     chosen = torch.tensor(list(units))

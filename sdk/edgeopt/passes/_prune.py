@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext
-from edgeopt.passes._channels import Dependencies, Group, Trial
+from edgeopt.passes._channels import Dependencies, Group, prunable
 from edgeopt.passes._importance import Evidence, score
 from edgeopt.passes._pruning import BATCH, Data, data_of, demand_layers, layer_names, listed, size_of
 from edgeopt.passes._widths import Choice, Limits, Work
@@ -80,15 +80,10 @@ class _Pruning:
         """Roots of the groups that may be pruned; the others are noted, but for those that are outputs."""
         groups = list(self._graph().groups())
         demand_layers("ignore", self._options.ignore, self._named(groups))
-        trial, roots = Trial(self._network, self._inputs), []
-        for group in groups:
-            if any(self._names[layer] in self._options.ignore for layer in group.layers):
-                continue
-            reason = trial.refusal(group.root)
-            if reason is None:
-                roots.append(group.root)
-            elif reason:
-                self._skipped |= dict.fromkeys(group.layers, reason)
+        groups = [
+            group for group in groups if not any(self._names[layer] in self._options.ignore for layer in group.layers)
+        ]
+        roots, self._skipped = prunable(self._network, self._inputs, groups)
         if not roots:
             layers = [f"{self._names[layer]} ({reason})" for layer, reason in self._skipped.items()]
             raise PassError(
