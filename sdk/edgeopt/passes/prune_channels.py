@@ -63,7 +63,6 @@ class Options:
 
 class PruneChannels:
     """Removes the least important channels, with all that depends on them.
-
     Helps latency and size wherever convolutions or wide linear layers take the time; accuracy falls until a later pass
     recovers it, and a layer that was narrow or odd afterwards can be slower than before.
     """

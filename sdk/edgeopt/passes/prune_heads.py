@@ -37,7 +37,6 @@ class Options:
 
 class PruneHeads:
     """Removes the least important attention heads.
-
     Shrinks the four projections and the attention itself, which pays off for long sequences and many heads; networks
     with few heads a layer lose accuracy fast, and where the MLP takes the time prune_channels gains more.
     """

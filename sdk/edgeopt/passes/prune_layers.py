@@ -39,7 +39,6 @@ class Options:
 
 class PruneLayers:
     """Leaves out the residual blocks that matter least.
-
     Cuts latency nearly in step with the work removed, as fewer layers run, where narrower ones may not; it is only for
     networks with shortcuts that keep the shape (ResNets, transformers), and training must win accuracy back.
     """

@@ -53,7 +53,6 @@ class Options:
 
 class Regularise:
     """Trains with a penalty that gathers what matters in few channels or weights; goes before a pruning pass.
-
     What is pruned afterwards loses far less, most of all where much is to go at once; alone it makes nothing smaller or
     faster, and with few samples (under some hundred steps of training) it does harm.
     """

@@ -39,7 +39,6 @@ class Options:
 
 class SelectFeatures:
     """Makes the network ignore the input features (channels) that matter least; it is fed the same arrays as before.
-
     Helps where a first layer reads many features (sensors, spectra, flattened pictures) of which some say nothing, and
     tells which; three colour channels leave nothing to win.
     """
