@@ -13,7 +13,7 @@ from edgeopt_runner.protocol.samples import INPUT, SampleFile
 
 MOST_INPUTS = 256
 MOST_BYTES = 32 << 20
-ROUNDS = 5
+ROUNDS, MOST_ROUNDS = 5, 25
 
 
 def input_buffers(samples: SampleFile, session: Session) -> List[Dict[str, Any]]:
@@ -54,6 +54,7 @@ def each(calls: Sequence[measure.Call], expected_ns: float, seconds: float) -> D
     """
     affordable = max(4, int(seconds * 1e9 / ROUNDS / max(1.0, expected_ns)))
     chosen = calls[:: max(1, -(-len(calls) // affordable))]
-    rounds = [measure.timed_runs(chosen, len(chosen)) for _ in range(ROUNDS)]
+    cheap = int(seconds * 1e9 / len(chosen) / max(1.0, expected_ns))
+    rounds = [measure.timed_runs(chosen, len(chosen)) for _ in range(max(ROUNDS, min(MOST_ROUNDS, cheap)))]
     medians = [latency.median([durations[place] for durations in rounds]) for place in range(len(chosen))]
     return {"average_ns": int(sum(medians) / len(medians)), "worst_ns": int(max(medians))}

@@ -8,6 +8,7 @@ The greedy division of a budget is our own; `energy` is the rule of Denton et al
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -160,6 +161,11 @@ class Factorise:
         whitening = None if seen.moment is None else Whitening.of(seen.moment)
         if max(layer.weight.shape[2:], default=1) == 1:
             return Svd(layer.weight, whitening, seed)
+        if find_spec("tensorly") is None:
+            raise PassError(
+                f"{layer.name} is a convolution, which needs tensorly to factorise; it is not installed.",
+                remedy="Run: pip install 'edgeopt[torch]', or name other layers in `layers`.",
+            )
         return (Tucker if self.options.convolution == "tucker" else Cp)(layer.weight, whitening, seed)
 
     def _choose(self, layers: Sequence[Layer], candidates: list[Candidate], seen: Mapping[str, Observed]) -> Chosen:

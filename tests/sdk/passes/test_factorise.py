@@ -4,12 +4,13 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeopt.core.recipe import PassSpec
+from edgeopt.core.recipe import PassSpec, Recipe
 from edgeopt.errors import PassError
 from edgeopt.graph.evaluate import evaluate_onnx
 from edgeopt.graph.inspect import inspect_onnx
 from edgeopt.passes._base import PassContext
 from edgeopt.passes._factors import Svd, Whitening
+from edgeopt.passes.make import MakeContext, make_variant
 from edgeopt.passes.registry import load_pass
 from edgeopt.testing.passes import CHECKS, Case
 from support.trained import trained
@@ -99,6 +100,14 @@ def test_cp_puts_depthwise_convolutions_between_two_of_kernel_one(tmp_path):
     depthwise = [node for node in onnx.load(low).graph.node for a in node.attribute if a.name == "group" and a.i == 32]
     assert len(depthwise) == 4
     assert top1(low) >= network.top1 - 0.02
+
+
+def test_statistics_taken_again_without_labels_give_accuracy_back(tmp_path):
+    network = trained("residual")
+    recipe = Recipe("low-rank", (PassSpec("factorise", {"budget": 0.35}), PassSpec("recalibrate")))
+    context = MakeContext(network.evaluation, tmp_path, network.calibration, trainable=network.network)
+    alone, _ = factorise(network.network, tmp_path, network.calibration, budget=0.35)
+    assert top1(make_variant(network.network, recipe, context).path) > top1(alone) + 0.01
 
 
 def low_rank(rank, *shape):

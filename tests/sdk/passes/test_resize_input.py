@@ -78,6 +78,17 @@ def test_linear_and_nearest_do_as_well_and_serve_any_scale(method, doubled, tmp_
     assert notes == ("resize_input: 16x16 became 10x10",)
 
 
+def test_fine_tuning_after_it_gives_most_of_the_accuracy_back(tmp_path):
+    network = trained("residual")
+    small, _ = resize(network.network, tmp_path, scale=0.75)
+    before = evaluate_onnx(small, network.evaluation, "top1").value
+    torch.set_num_threads(1)
+    context = PassContext(work=tmp_path, training=network.training, original=network.network)
+    load_pass(PassSpec("fine_tune", {"epochs": 2})).apply(small, tmp_path / "tuned.onnx", context)
+    assert before < 0.7, "the premise"
+    assert evaluate_onnx(tmp_path / "tuned.onnx", network.evaluation, "top1").value > 0.9
+
+
 def test_the_batch_stays_free(tmp_path):
     small, _ = resize(trained("residual").network, tmp_path, scale=0.75)
     assert run(small, np.zeros([5, 1, 8, 8], np.float32)).shape == (5, 10)
