@@ -176,8 +176,8 @@ class EarlyExit:
         what = "accuracy" if labelled else "agreement with the network"
         return (
             f"early_exit: of held-out samples {', '.join(told)}; {what} drops by {100 * drop:.1f} points",
-            f"on average {average:.0%} of the cost is spent, at worst all of it and the exits; a batch leaves only when "
-            "all its samples are sure, so this pays at batch 1",
+            f"on average {average:.0%} of the cost is spent, at worst all of it and the exits; a batch leaves only "
+            "when all its samples are sure, so this pays at batch 1",
             *notes,
         )
 
