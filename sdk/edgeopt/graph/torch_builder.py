@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,17 +45,18 @@ class Builder:
         graph: What has been made so far.
         constants: Folded tensors by ONNX name. literals: those of them that are no weights.
         shapes: Inferred shapes by ONNX name, ``None`` for dynamic sizes.
+        types: Element types by ONNX name, where inferred.
         values: Computed values by ONNX name.
         readers: How often each ONNX value is read, as an output of the graph too.
         skipped: Nodes (by first output) that an earlier node took in.
         layer_names: Submodule path to ONNX node name.
     """
 
-    def __init__(
-        self, constants: Mapping[str, Any], literals: frozenset[str], shapes: Mapping[str, Shape], opset: int
-    ) -> None:
+    def __init__(self, constants: dict[str, Any], literals: frozenset[str], opset: int) -> None:
         self.root, self.graph = nn.Module(), fx.Graph()
-        self.constants, self.literals, self.shapes, self.opset = constants, literals, shapes, opset
+        self.constants, self.literals, self.opset = constants, literals, opset
+        self.shapes: dict[str, Shape] = {}
+        self.types: dict[str, int] = {}
         self.values: dict[str, Value] = {}
         self.readers: Counter[str] = Counter()
         self.consumers: dict[str, list[Any]] = {}
@@ -184,6 +185,25 @@ class Step:
         """Inferred shape of an input, ``None`` where not even the rank is known."""
         constant = self.constant(index)
         return constant.shape if constant is not None else self.builder.shapes.get(self.node.input[index])
+
+    def index(self, index: int, axis: int) -> fx.Node:
+        """An input that picks along `axis` of the first: torch counts from the start alone.
+
+        Raises:
+            ModelError: Constants count from the end of something whose size is not known.
+        """
+        picked, name = self.constant(index), self.node.input[index]
+        if picked is None or not (picked < 0).any():
+            return self.tensor(index)
+        size = (self.shape(0) or {axis: None})[axis]
+        if size is None:
+            raise self.unsupported("it counts from the end of an axis whose size is not known")
+        self.builder.constants[f"{name}_of_{size}"] = np.where(picked < 0, picked + size, picked)
+        return self.builder.attribute(f"{name}_of_{size}")
+
+    def has_type(self, index: int, kind: int) -> bool:
+        """Whether an input is known to be of an ONNX element type."""
+        return self.builder.types.get(self.node.input[index]) == kind
 
     def rank(self, index: int) -> int | None:
         """Inferred rank of an input."""

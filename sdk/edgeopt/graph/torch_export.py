@@ -214,14 +214,17 @@ def _scopes(network: nn.Module) -> dict[str, str]:
 
 
 def _restore_interface(model: Any, source: Any) -> None:
-    """Shapes of inputs and outputs as `source` declares them, and its name."""
+    """Inputs, shapes of outputs and the name as `source` has them; exporters drop inputs that nothing reads."""
     model.graph.name = source.graph.name
-    for mine, theirs in ((model.graph.input, source.graph.input), (model.graph.output, source.graph.output)):
-        known = {value.name: value for value in theirs}
-        for value in mine:
-            if value.name in known:
-                value.CopyFrom(known[value.name])
-                value.ClearField("doc_string")
+    weights = {tensor.name for tensor in source.graph.initializer}
+    del model.graph.input[:]
+    model.graph.input.extend(value for value in source.graph.input if value.name not in weights)
+    known = {value.name: value for value in source.graph.output}
+    for value in model.graph.output:
+        if value.name in known:
+            value.CopyFrom(known[value.name])
+    for value in [*model.graph.input, *model.graph.output]:
+        value.ClearField("doc_string")
 
 
 def _demand_parity(network: nn.Module, inputs: Sequence[_Input], other: int, path: Path) -> None:
@@ -233,7 +236,7 @@ def _demand_parity(network: nn.Module, inputs: Sequence[_Input], other: int, pat
         found = run_feed(session, feed)
         reference = {name: value.numpy() for name, value in zip(found, expected, strict=True)}
         try:
-            demand_equal(reference, found, f"at batch {tensors[0].shape[:1]}")
+            demand_equal(reference, found, f"at batch {tensors[0].shape[0]}")
         except ModelError as error:
             raise ModelError(f"the exported network is not the one in torch: {error.message}") from None
 

@@ -15,13 +15,13 @@ from torch import fx
 
 from edgeopt.graph import torch_shapes
 from edgeopt.graph.inspect import opset_of, signature_of
-from edgeopt.graph.torch_builder import Builder, Host, Shape, Step, Translation
+from edgeopt.graph.torch_builder import Builder, Host, Step, Translation
 from edgeopt.graph.torch_layers import LAYERS
 from edgeopt.graph.torch_layout import LAYOUT
 from edgeopt.graph.torch_operators import OPERATORS
 from edgeopt.graph.torch_recurrent import RECURRENT
-from edgeopt.graph.torch_simplify import simplify
 from edgeopt.graph.torch_spatial import SPATIAL
+from edgeopt.graph.torch_tidy import tidy
 
 TRANSLATIONS: dict[str, Translation] = {**LAYERS, **LAYOUT, **OPERATORS, **RECURRENT, **SPATIAL}
 """Every operator that can be taken in."""
@@ -59,8 +59,9 @@ def import_onnx(path: Path) -> ImportedNetwork:
         ModelError: It holds an operator, or a use of one, that is not known here; names it.
     """
     model = onnx.load(str(path))
-    folded = simplify(model)
-    builder = Builder(folded.values, folded.literals, _shapes(model, folded.values), opset_of(model))
+    folded = tidy(model)
+    builder = Builder(folded.values, folded.literals, opset_of(model))
+    _infer(model, builder)
     outputs = [value.name for value in model.graph.output]
     inputs = [spec.name for spec in signature_of(model).inputs]
     builder.read_by(folded.nodes, outputs)
@@ -72,18 +73,18 @@ def import_onnx(path: Path) -> ImportedNetwork:
     return _finished(builder, inputs, outputs)
 
 
-def _shapes(model: Any, constants: dict[str, Any]) -> dict[str, Shape]:
-    """Inferred shapes by name; what inference does not find is not there."""
+def _infer(model: Any, builder: Builder) -> None:
+    """Shapes and element types; what inference does not find is not there."""
     try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     except Exception:  # inference is a help, and raises for what it does not know
-        inferred = model
-    found: dict[str, Shape] = {}
-    for value in [*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output]:
+        graph = model.graph
+    for value in [*graph.value_info, *graph.input, *graph.output]:
         tensor = value.type.tensor_type
+        builder.types[value.name] = tensor.elem_type
         if tensor.HasField("shape"):
-            found[value.name] = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
-    return found | {name: array.shape for name, array in constants.items()}
+            sizes = (d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+            builder.shapes[value.name] = tuple(sizes)
 
 
 def _translate(builder: Builder, node: Any, name: str) -> None:

@@ -139,30 +139,34 @@ def _concat(step: Step) -> fx.Node | Host:
     hosts = any(step.is_host(i) for i in step.inputs)
     if hosts and all(step.is_host(i) or step.constant(i) is not None or step.is_whole(i) for i in step.inputs):
         return Host(step.call(torch_shapes.join, *(step.host(i) for i in step.inputs)))
-    return step.call(torch.cat, [step.tensor(i) for i in step.inputs], step.attribute("axis"))
+    axis, parts = step.attribute("axis"), [step.tensor(i) for i in step.inputs]
+    stored = [c for i in step.inputs if (c := step.constant(i)) is not None]
+    if axis != 0 and any(constant.shape[:1] == (1,) for constant in stored):
+        return step.call(concatenate, parts, axis)
+    return step.call(torch.cat, parts, axis)
+
+
+def concatenate(parts: Sequence[Tensor], axis: int) -> Tensor:
+    """Side by side; parts of batch 1 are repeated, so that a file of batch 1 can be trained on more."""
+    batch = next((part.shape[0] for part in parts if part.shape[0] != 1), 1)
+    return torch.cat([part if part.shape[0] == batch else part.expand(batch, *part.shape[1:]) for part in parts], axis)
 
 
 def split(x: Tensor, count: int, axis: int) -> tuple[Tensor, ...]:
-    """Parts of equal size, the last one smaller where it does not fit."""
-    parts: tuple[Tensor, ...] = torch.split(x, -(-x.shape[axis] // count), axis)
+    """Parts of equal size, the last one smaller where it does not fit; the sizes are constants of a trace."""
+    total = int(x.shape[axis])
+    size = -(-total // count)
+    parts: tuple[Tensor, ...] = torch.split(x, [min(size, total - begin) for begin in range(0, total, size)], axis)
     return parts
 
 
 def _split(step: Step) -> tuple[fx.Node, ...]:
-    axis = step.attribute("axis", 0)
-    sizes = step.constant(1)
+    axis, sizes, count = step.attribute("axis", 0), step.constant(1), len(step.node.output)
     listed = step.attribute("split") if sizes is None else sizes.tolist()
-    count = len(step.node.output)
     if step.has(1) and sizes is None:
         raise step.unsupported("the sizes of its parts are computed at run time")
-    if listed is None or len(set(listed)) == 1:
-        size = (step.shape(0) or {axis: None})[axis]
-        even = size is not None and size % count == 0
-        parts = (
-            step.call(torch.chunk, step.tensor(0), count, axis)
-            if even
-            else step.call(split, step.tensor(0), count, axis)
-        )
+    if listed is None or len(set(listed)) == 1:  # by count, so that it holds for fewer channels too
+        parts = step.call(split, step.tensor(0), count, axis)
     else:
         parts = step.call(torch.split, step.tensor(0), listed, axis)
     return tuple(step.item(parts, index) for index in range(count))
@@ -201,9 +205,8 @@ def _slice(step: Step) -> fx.Node | Host:
 
 
 def gather(x: Tensor, index: Tensor, axis: int) -> Tensor:
-    """Rows of `x` along `axis`; `index` of any rank."""
+    """Rows of `x` along `axis`; `index` of any rank, none negative."""
     axis = axis % x.dim()
-    index = torch.where(index < 0, index + x.shape[axis], index).to(torch.int64)
     picked = torch.index_select(x, axis, index.reshape(-1))
     return picked if index.dim() == 1 else picked.reshape([*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]])
 
@@ -219,12 +222,7 @@ def _gather(step: Step) -> fx.Node | Host:
         module = nn.Embedding(*table.shape)
         module.weight = parameter(table)
         return step.module(module, step.tensor(1))
-    return step.call(gather, step.tensor(0), step.tensor(1), axis)
-
-
-def gather_elements(x: Tensor, index: Tensor, axis: int) -> Tensor:
-    """One element for each of `index`."""
-    return torch.gather(x, axis, torch.where(index < 0, index + x.shape[axis], index))
+    return step.call(gather, step.tensor(0), step.index(1, axis), axis)
 
 
 def expand(x: Tensor, sizes: Sequence[Any]) -> Tensor:
@@ -319,7 +317,7 @@ LAYOUT: dict[str, Translation] = {
     "Slice": _slice,
     "Gather": _gather,
     "GatherElements": lambda step: step.call(
-        gather_elements, step.tensor(0), step.tensor(1), step.attribute("axis", 0)
+        torch.gather, step.tensor(0), step.attribute("axis", 0), step.index(1, step.attribute("axis", 0))
     ),
     "Expand": _expand,
     "Tile": lambda step: step.call(tile, step.tensor(0), step.host(1)),

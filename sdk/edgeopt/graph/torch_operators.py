@@ -165,7 +165,7 @@ def _cast(step: Step) -> fx.Node | Host:
     if step.is_host(0):
         real = torch_shapes.to_real if dtype.is_floating_point else torch_shapes.to_whole
         return Host(step.call(torch_shapes.to_truth if dtype == torch.bool else real, step.host(0)))
-    return step.call(cast, step.tensor(0), dtype)
+    return step.tensor(0) if step.has_type(0, step.attribute("to")) else step.call(cast, step.tensor(0), dtype)
 
 
 def _reduce(function: Callable[..., Any]) -> Translation:

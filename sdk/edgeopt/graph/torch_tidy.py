@@ -10,14 +10,22 @@ import numpy as np
 from onnx import numpy_helper
 
 from edgeopt.graph.export import without_traces
+from edgeopt.graph.torch_constants import Folded
 from edgeopt.graph.torch_simplify import simplify
 
 _SAME = {"Gemm": "MatMul", "Gelu": "Erf"}
 """One linear layer is written as either, by the rank of its input; GELU has no operator before opset 20."""
 
 
-def tidy(model: Any) -> None:
-    """Turn constant parts to initialisers and take out what nobody reads; batch normalisation and the like stay."""
+def tidy(model: Any) -> Folded:
+    """Turn constant parts to initialisers and take out what nobody reads; batch normalisation and the like stay.
+
+    Args:
+        model: In memory; it is changed.
+
+    Returns:
+        The same split in constants and what runs.
+    """
     without_traces(model)
     simple = simplify(model)
     read = {name for node in simple.nodes for name in node.input} | {value.name for value in model.graph.output}
@@ -30,6 +38,7 @@ def tidy(model: Any) -> None:
     del model.graph.node[:], model.graph.initializer[:], model.graph.value_info[:]
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(constants)
+    return simple
 
 
 def rename(model: Any, scopes: Mapping[str, str], kinds: Mapping[str, str]) -> None:

@@ -10,12 +10,12 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
-from support.networks import constant, save
 
 from edgeopt.errors import ModelError
 from edgeopt.graph.session import open_session
 from edgeopt.graph.torch_export import export_onnx
 from edgeopt.graph.torch_import import import_onnx
+from support.networks import constant, save
 
 PICTURE, ROWS = ("N", 4, 6, 8), ("N", 6)
 
