@@ -129,7 +129,7 @@ class _Check(_Work):
         self.phase("golden")
         before = self.compare(session)
         self.phase("measure")
-        calls = loading.prepared(session, self.feeds(session), self.digest)
+        calls = loading.lanes(session, self.feeds(session), settings, self.digest)[0]
         measure.timed_runs(calls, _CHECK_WARMUP_RUNS)
         median_ns = int(latency.median(measure.timed_runs(calls, max(1, int(self.job.get("runs") or 1)))))
         judged = correctness.judge(before, self.compare(session))

@@ -16,12 +16,14 @@ def bench(
         str | None, typer.Option("--threads", help="Thread counts: 1,2,4.  [default: profile's]")
     ] = None,
     inter_op: Annotated[
-        str, typer.Option("--inter-op", help="Inter-op threads: 1,2; above 1 branches of the graph run at once.")
-    ] = "1",
-    sessions: Annotated[str, typer.Option("--sessions", help="Copies of the model under load at once: 1,2.")] = "1",
+        str | None, typer.Option("--inter-op", help="Inter-op threads: 1,2; above 1 branches of the graph run at once.")
+    ] = None,
+    sessions: Annotated[
+        str | None, typer.Option("--sessions", help="Copies of the model under load at once: 1,2.")
+    ] = None,
     batch: Annotated[
-        str, typer.Option("--batch", help="Samples in one request: 1,8; several sessions share them.")
-    ] = "1",
+        str | None, typer.Option("--batch", help="Samples in one request: 1,8; several sessions share them.")
+    ] = None,
     plan: Annotated[
         str, typer.Option("--plan", help="quick, standard, full, sustained (10 min) or paced.")
     ] = "standard",
@@ -49,10 +51,9 @@ def bench(
         profile=profile,
     )
     chosen = plan_named(plan, fps)
+    asked = {"--inter-op": inter_op, "--sessions": sessions, "--batch": batch}
     parallel = Parallel(
-        inter_op=quantities.parse_counts(inter_op, "--inter-op"),
-        sessions=quantities.parse_counts(sessions, "--sessions"),
-        batch=quantities.parse_counts(batch, "--batch"),
+        *(quantities.parse_counts(text, option) if text is not None else () for option, text in asked.items())
     )
     with Workspace.open() as workspace, output.progress(silent=quiet or as_json) as progress:
         measurements = measure(request, chosen, workspace, parallel=parallel, listener=progress)

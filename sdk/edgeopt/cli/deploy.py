@@ -33,7 +33,8 @@ def deploy(
     ] = None,
     max_size: Annotated[str | None, typer.Option("--max-size", help="Limit on the model file: 5MB.")] = None,
     minimise: Annotated[
-        str | None, typer.Option("--minimise", help="What the winner has least of: latency, memory or size.")
+        str | None,
+        typer.Option("--minimise", help="What the winner has least of: latency, memory, size or time-per-item."),
     ] = None,
     app: Annotated[str | None, typer.Option("--app", help="Name that programs on the device load it by.")] = None,
     inputs: options.Inputs = None,
@@ -57,6 +58,10 @@ def deploy(
     recipe_file: options.RecipeFile = None,
     candidates: options.Candidates = None,
     threads: Annotated[str | None, typer.Option("--threads", help="Only these thread counts: 1,2,4.")] = None,
+    sessions: Annotated[
+        str | None, typer.Option("--sessions", help="Sessions at once to try: 1,2; see --minimise time-per-item.")
+    ] = None,
+    inter_op: Annotated[str | None, typer.Option("--inter-op", help="Inter-op threads to try: 1,2.")] = None,
     effort: Annotated[
         str | None, typer.Option("--effort", help="Plan of the finals: quick, standard or full.  [default: standard]")
     ] = None,
@@ -106,6 +111,8 @@ def deploy(
             "recipe-file": recipe_file,
             "candidate": candidates,
             "threads": threads,
+            "sessions": sessions,
+            "inter-op": inter_op,
             "effort": effort,
             "launches": launches,
             "activate": activate,

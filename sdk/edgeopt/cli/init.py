@@ -19,7 +19,7 @@ max-drop: 1%             # largest loss of the metric, judged at the pessimistic
 # max-latency: p90 20 ms
 # max-memory: 200MB
 # max-size: 5MB
-minimise: latency        # latency, memory or size
+minimise: latency        # latency, memory, size or time-per-item
 app: {app}               # what programs on the device load it by
 seed: 0
 """

@@ -41,6 +41,8 @@ KEYS = (
         "recipe-file",
         "candidate",
         "threads",
+        "sessions",
+        "inter-op",
         "effort",
         "launches",
         "activate",
@@ -56,10 +58,10 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "input": (list, "a list, as in: input: ['x=1,3,224,224']"),
     "recipes": ((list, str), "a list of names"),
     "candidate": ((list, str), "a list of ONNX files"),
-    "threads": ((int, str), "1,2,4"),
+    **dict.fromkeys(("threads", "sessions", "inter-op"), ((int, str), "1,2,4")),
 }
 _AS_THEY_ARE = ("app", "profile", "effort", "launches", "seed", "activate", "fresh")
-_OBJECTIVES = ("latency", "memory", "size")
+_OBJECTIVES = ("latency", "memory", "size", "time-per-item")
 
 
 def build(options: Mapping[str, Any]) -> Request:
@@ -84,7 +86,7 @@ def build(options: Mapping[str, Any]) -> Request:
         recipes=tuple(_words(values.get("recipes"))),
         recipe_file=str(values["recipe-file"]) if "recipe-file" in values else None,
         candidates=tuple(_words(values.get("candidate"))),
-        threads=quantities.parse_counts(str(values["threads"]), "--threads") if "threads" in values else (),
+        **_counts(values),
         **{key: values[key] for key in _AS_THEY_ARE if key in values},
     )
     request.check()
@@ -115,6 +117,12 @@ def _check_kind(path: Path, key: str, value: object) -> None:
     kind, name = _KINDS.get(key, ((str, int, float), "one word or number"))
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise DocumentError(f"{path}: {key} is {value!r}.", remedy=f"It takes {name}.")
+
+
+def _counts(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Threads and what else is counted, by their fields in the request."""
+    given = [option for option in ("threads", "sessions", "inter-op") if option in values]
+    return {name.replace("-", "_"): quantities.parse_counts(str(values[name]), f"--{name}") for name in given}
 
 
 def _data(values: Mapping[str, Any]) -> DataRequest:

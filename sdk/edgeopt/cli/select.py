@@ -17,7 +17,7 @@ def select(
         str | None, typer.Option("--max-memory", help="Limit on the worker's peak memory: 200MB.")
     ] = None,
     max_size: Annotated[str | None, typer.Option("--max-size", help="Limit on the model file: 5MB.")] = None,
-    minimise: Annotated[str | None, typer.Option("--minimise", help="latency, memory or size.")] = None,
+    minimise: Annotated[str | None, typer.Option("--minimise", help="latency, memory, size or time-per-item.")] = None,
     as_json: options.Json = False,
 ) -> None:
     """Choose again without measuring again; nothing on the device changes."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Objective = Literal["latency", "memory", "size"]
+Objective = Literal["latency", "memory", "size", "time-per-item"]
+"""``latency`` is the time of one request; ``time-per-item`` what a sample takes when all sessions are busy: throughput,
+upside down."""
+
 Statistic = Literal["median", "mean", "p90", "p95", "p99", "max"]
 
 

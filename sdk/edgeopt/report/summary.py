@@ -82,6 +82,9 @@ def _gain(best: Assessment, selection: Selection) -> str:
         return f"{q.ratio(original.size_bytes / best.size_bytes)} smaller than the original"
     if selection.budget.objective == "memory" and original and best.memory_bytes and original.memory_bytes:
         return f"{q.ratio(original.memory_bytes / best.memory_bytes)} less memory than the original"
+    if selection.budget.objective == "time-per-item" and original and throughput(best) and throughput(original):
+        gain = (throughput(best) or 0.0) / (throughput(original) or 1.0)
+        return f"{q.ratio(gain)} of the original's throughput"
     if best.speedup is None:
         return "the best that was measured"
     if best.speedup.value < 1:

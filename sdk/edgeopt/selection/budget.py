@@ -79,6 +79,8 @@ def _space(figures: Figures, budget: Budget) -> Iterator[Miss]:
             yield Miss(math.inf, "its memory was not measured on the device")
     elif budget.max_memory_bytes is not None and memory > budget.max_memory_bytes:
         yield _too_large(memory, budget.max_memory_bytes, "of memory")
+    if budget.objective == "time-per-item" and figures.item_ns is None:
+        yield Miss(math.inf, "its throughput was not measured on the device")
     if budget.max_size_bytes is not None and figures.size_bytes > budget.max_size_bytes:
         yield _too_large(figures.size_bytes, budget.max_size_bytes, "on disk")
 

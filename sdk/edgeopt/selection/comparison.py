@@ -28,15 +28,18 @@ class Comparison:
 
     @property
     def delta(self) -> float:
-        """Relative difference that is no difference: for latency at least 1 %, for memory 1 %, for a file none."""
+        """Relative difference that is no difference: for times at least 1 %, for memory 1 %, for a file none."""
         if self.objective == "size":
             return 0.0
-        return max(_LEAST_NOISE, self.noise) if self.objective == "latency" else _LEAST_NOISE
+        return _LEAST_NOISE if self.objective == "memory" else max(_LEAST_NOISE, self.noise)
 
     def ratio(self, one: Figures, other: Figures) -> Interval:
         """The objective of `one` over that of `other`, both of which have been measured."""
         if self.objective == "latency" and one.latency and other.latency:
             return one.latency.over(other.latency)
+        if self.objective == "time-per-item" and one.item_ns and other.item_ns:
+            a, b = one.item_ns, other.item_ns
+            return Interval(a.value / b.value, a.low / b.high, a.high / b.low)
         ratio = self.value(one) / max(self.value(other), 1.0)
         return Interval(ratio, ratio, ratio)
 
@@ -50,7 +53,12 @@ class Comparison:
 
     def value(self, item: Figures) -> float:
         """What is minimised; infinite where it was not measured."""
-        return {"latency": item.latency_ns, "memory": memory(item), "size": float(item.size_bytes)}[self.objective]
+        return {
+            "latency": item.latency_ns,
+            "memory": memory(item),
+            "size": float(item.size_bytes),
+            "time-per-item": _item_ns(item),
+        }[self.objective]
 
     def tie_break(self, item: Figures) -> tuple[tuple[str, float], ...]:
         """What decides among equals, first to last, each with the words for having less of it.
@@ -67,14 +75,27 @@ class Comparison:
 
     def loss(self, ratio: Interval, one: Figures, other: Figures) -> str:
         """Why `one` is worse than `other`, in words and numbers."""
-        what = {"latency": "slower than", "memory": "more memory than", "size": "larger than"}[self.objective]
-        told = milliseconds if self.objective == "latency" else mebibytes
+        what = {
+            "latency": "slower than",
+            "memory": "more memory than",
+            "size": "larger than",
+            "time-per-item": "more time per item than",
+        }[self.objective]
+        told = mebibytes if self.objective in ("memory", "size") else milliseconds
         return f"{times(ratio.value)} {what} {other.key} ({told(self.value(one))} against {told(self.value(other))})"
 
+    def point(self, item: Figures) -> Point:
+        """Latency, drop, memory, size, and whether the timing is unstable: an unsteady number displaces no steady one.
 
-def point(item: Figures) -> Point:
-    """Latency, drop, memory, size, and whether the timing is unstable: an unsteady number displaces no steady one."""
-    return item.latency_ns, drop(item), memory(item), float(item.size_bytes), float(not item.stable)
+        Time per item counts only where it is the objective: it hardly differs from latency while there is one session.
+        """
+        known = item.latency_ns, drop(item), memory(item), float(item.size_bytes), float(not item.stable)
+        return (*known, _item_ns(item)) if self.objective == "time-per-item" else known
+
+
+def _item_ns(item: Figures) -> float:
+    """Time per item; infinite where it was not measured."""
+    return item.item_ns.value if item.item_ns else math.inf
 
 
 def drop(item: Figures) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -39,6 +40,7 @@ class Figures:
         latency: Median latency; the average over inputs where the time depends on them.
         limited: The statistic that the budget limits; ``None`` where it limits none or the samples do not support it.
             Where the time depends on the input, the slowest input's: a limit is a promise.
+        item_ns: Time per item under load: one over the throughput, over the launches; ``None`` where it is not known.
         samples: Inferences behind `latency`.
         memory_bytes: Largest peak of all launches.
         accuracy: On the device.
@@ -54,6 +56,7 @@ class Figures:
     working: bool = False
     latency: Bootstrap | None = None
     limited: Interval | None = None
+    item_ns: Interval | None = None
     samples: int = 0
     memory_bytes: int | None = None
     accuracy: Accuracy | None = None
@@ -121,12 +124,19 @@ def _launches(candidate: Candidate, budget: Budget, seed: int) -> Figures:
         working=bool(done) and all(launch.ok or launch.status in _UNKNOWN for launch in launches),
         latency=typical_bootstrap(latencies, seed=own_seed),
         limited=limited.interval() if limited else None,
+        item_ns=_item_ns(counted),
         samples=sum(len(latency.samples_ns) for latency in latencies),
         memory_bytes=max((peak for peak in peaks if peak is not None), default=None),
         accuracy=_worst(launches),
         stable=2 * sum("unstable" in launch.flags for launch in counted) < max(1, len(counted)),
         depth=depth,
     )
+
+
+def _item_ns(launches: Sequence[Measurement]) -> Interval | None:
+    """Median of the launches' times per item, from the least to the most of them."""
+    times = sorted(1e9 / launch.items_per_second for launch in launches if launch.items_per_second)
+    return Interval(statistics.median(times), times[0], times[-1]) if times else None
 
 
 def _problem(candidate: Candidate, done: Sequence[Measurement], valid: Sequence[Measurement]) -> tuple[bool, str]:

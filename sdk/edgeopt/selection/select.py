@@ -14,7 +14,7 @@ from typing import Literal
 from edgeopt.core.budget import Budget
 from edgeopt.core.selection import Assessment, Candidate, Selection
 from edgeopt.selection.budget import Miss, misses
-from edgeopt.selection.comparison import Comparison, point
+from edgeopt.selection.comparison import Comparison
 from edgeopt.selection.figures import Figures, baseline, figures_of
 from edgeopt.selection.pareto import dominates, front
 from edgeopt.selection.wording import milliseconds, points, span, times
@@ -88,12 +88,12 @@ class _Race:
     def of(cls, feasible: Sequence[Figures], rules: Comparison) -> _Race:
         depth = max(item.depth for item in feasible)
         pool = tuple(item for item in feasible if item.depth == depth)
-        on_front = _front_keys(pool)
+        on_front = _front_keys(pool, rules)
         racing = [item for item in pool if item.key in on_front]
         leader = _leader(racing, rules)
         equal = [item for item in racing if item is leader or not rules.worse(rules.ratio(item, leader))]
         winner = min(equal, key=lambda item: _tie_values(rules, item))
-        return cls(rules, pool, on_front, leader, winner, _front_keys(feasible))
+        return cls(rules, pool, on_front, leader, winner, _front_keys(feasible, rules))
 
     def verdict(self, item: Figures) -> tuple[Verdict, str]:
         """What became of a feasible candidate, and why."""
@@ -123,7 +123,12 @@ class _Race:
         if winner is not leader:
             ratio = rules.ratio(winner, leader)
             return f"within noise of {leader.key} ({span(ratio)}), and {self._edge(winner, leader)}"
-        least = {"latency": "fastest", "memory": "least memory", "size": "smallest file"}[rules.objective]
+        least = {
+            "latency": "fastest",
+            "memory": "least memory",
+            "size": "smallest file",
+            "time-per-item": "most throughput",
+        }[rules.objective]
         lost = winner.drop.value if winner.drop else 0.0
         loss = f", loses {points(lost)} points" if lost > _NOTHING_LOST else ""
         return f"{least} within the budget: {milliseconds(winner.latency_ns)}{loss}"
@@ -134,7 +139,11 @@ class _Race:
         return next((words for (words, mine), (_, others) in pairs if mine < others), "first by name")
 
     def _dominator(self, item: Figures) -> Figures:
-        above = [other for other in self.pool if other.key in self.on_front and dominates(point(other), point(item))]
+        above = [
+            other
+            for other in self.pool
+            if other.key in self.on_front and dominates(self.rules.point(other), self.rules.point(item))
+        ]
         return self.winner if self.winner in above else above[0]
 
 
@@ -149,8 +158,8 @@ def _order(rules: Comparison, item: Figures) -> tuple[object, ...]:
     return rules.value(item), _tie_values(rules, item)
 
 
-def _front_keys(items: Sequence[Figures]) -> frozenset[str]:
-    kept = front([point(item) for item in items])
+def _front_keys(items: Sequence[Figures], rules: Comparison) -> frozenset[str]:
+    kept = front([rules.point(item) for item in items])
     return frozenset(item.key for item, keep in zip(items, kept, strict=True) if keep)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,7 +45,7 @@ def plan_named(name: str, fps: float | None = None) -> Plan:
 
 @dataclass(frozen=True)
 class Parallel:
-    """What `bench` ranges over beside threads: every combination that the device's CPUs bear.
+    """What is ranged over beside threads: every combination that the device's CPUs bear; empty: what the target says.
 
     Attributes:
         inter_op: Inter-op threads.
@@ -54,9 +53,9 @@ class Parallel:
         batch: Samples in one request.
     """
 
-    inter_op: tuple[int, ...] = (1,)
-    sessions: tuple[int, ...] = (1,)
-    batch: tuple[int, ...] = (1,)
+    inter_op: tuple[int, ...] = ()
+    sessions: tuple[int, ...] = ()
+    batch: tuple[int, ...] = ()
 
 
 ALONE = Parallel()
@@ -76,7 +75,7 @@ def bench(
         EdgeoptError: The model, the samples or the device cannot be used, or a number is above what it bears.
     """
     said = listener or Silence()
-    if plan.target_fps and max(parallel.sessions) > 1:
+    if plan.target_fps and max(parallel.sessions, default=1) > 1:
         raise UsageError(
             f"--sessions {max(parallel.sessions)} does not go with --plan paced, whose frames come one by one.",
             remedy="Say --plan standard.",
@@ -136,19 +135,21 @@ def parallel_settings(settings: Sequence[Settings], parallel: Parallel, facts: D
         return tuple(settings)
     cpus = facts.cores_logical
     for option, counts in (("--inter-op", parallel.inter_op), ("--sessions", parallel.sessions)):
-        if max(counts) > cpus:
+        if max(counts, default=1) > cpus:
             raise UsageError(
                 f"{option} {max(counts)} is more than the {cpus} CPUs that the device lets us use.",
                 remedy=f"Use at most {cpus}.",
             )
-    if max(parallel.batch) > LARGEST_BATCH:
+    if max(parallel.batch, default=1) > LARGEST_BATCH:
         raise UsageError(
             f"--batch {max(parallel.batch)} is more than a request may hold.", remedy=f"Use at most {LARGEST_BATCH}."
         )
-    every = itertools.product(settings, parallel.inter_op, parallel.sessions, parallel.batch)
     made = [
         dataclasses.replace(one, inter_op=inter_op, sessions=sessions, batch=batch)
-        for one, inter_op, sessions, batch in every
+        for one in settings
+        for inter_op in parallel.inter_op or (one.inter_op,)
+        for sessions in parallel.sessions or (one.sessions,)
+        for batch in parallel.batch or (one.batch,)
     ]
     fitting = tuple(one for one in dict.fromkeys(made) if one.busy_threads <= cpus)
     if not fitting:

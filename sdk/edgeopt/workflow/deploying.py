@@ -22,7 +22,7 @@ from edgeopt.report.html import render_report
 from edgeopt.selection.select import select
 from edgeopt.store.keys import exact_key
 from edgeopt.workflow.activating import activate
-from edgeopt.workflow.benching import thread_settings
+from edgeopt.workflow.benching import Parallel, parallel_settings, thread_settings
 from edgeopt.workflow.listener import Listener, Silence
 from edgeopt.workflow.measuring import Bench
 from edgeopt.workflow.optimizing import make_variants
@@ -155,6 +155,8 @@ def _decide(run: _Run, record: RunRecord, bench: Bench) -> RunRecord:
     request = run.request
     offered = registry.target(run.profile.target).settings(run.profile, record.facts)
     settings = thread_settings(offered, request.threads, record.facts)
+    parallel = Parallel(inter_op=request.inter_op, sessions=request.sessions)
+    settings = parallel_settings(settings, parallel, record.facts)
     candidates, noise = measure_all(bench, record.variants, settings, effort=request.effort, launches=request.launches)
     selection = select(candidates, request.budget, noise=noise, seed=request.seed)
     _keep_best(record, selection, run.workspace)

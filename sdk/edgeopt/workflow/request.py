@@ -83,6 +83,8 @@ class Request:
         recipe_file: A YAML file with recipes of the user's own.
         candidates: ONNX files that other tools made of the same network, which compete under the same rules.
         threads: Only these thread counts; empty: the profile's.
+        sessions: Numbers of sessions to try with each thread count; empty: the profile's.
+        inter_op: Inter-op threads to try with each; empty: 1, and the profile's for finalists.
         effort: ``quick``, ``standard`` or ``full``: the plan of the finals.
         launches: Process launches of each finalist.
         seed: Of the data split and every random choice.
@@ -101,6 +103,8 @@ class Request:
     recipe_file: str | None = None
     candidates: tuple[str, ...] = ()
     threads: tuple[int, ...] = ()
+    sessions: tuple[int, ...] = ()
+    inter_op: tuple[int, ...] = ()
     effort: str = "standard"
     launches: int = 3
     seed: int = 0
@@ -155,6 +159,8 @@ class Request:
             "--recipes": ",".join(one if isinstance(one, str) else one.name for one in self.recipes) or None,
             "--recipe-file": self.recipe_file,
             "--threads": ",".join(map(str, self.threads)) or None,
+            "--sessions": ",".join(map(str, self.sessions)) or None,
+            "--inter-op": ",".join(map(str, self.inter_op)) or None,
             "--effort": self.effort if self.effort != "standard" else None,
             "--launches": self.launches if self.launches != 3 else None,
             "--seed": self.seed or None,

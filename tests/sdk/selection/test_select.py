@@ -252,6 +252,44 @@ def test_memory_and_size_are_limits_and_objectives() -> None:
     assert of(limited, "tiny").reason == "takes 50 MiB of memory, budget 40 MiB (over by 10 MiB)"
 
 
+def serving(name: str, median_ms: float, rate: float, *, sessions: int = 1, memory_mebi: int = 64) -> Candidate:
+    """A candidate of so many requests a second, a little more or less in each launch."""
+    made = candidate(name, median_ms, memory_mebi=memory_mebi)
+    settings = replace(made.settings, sessions=sessions)
+    rates = (rate, rate * 1.005, rate * 0.995)
+    launches = [
+        replace(launch, settings=settings, items_per_second=one)
+        for launch, one in zip(made.measurements, rates, strict=True)
+    ]
+    return replace(made, settings=settings, measurements=tuple(launches))
+
+
+def test_time_per_item_ranges_over_sessions_where_latency_does_not() -> None:
+    one, two = serving("original", 3.0, 330), serving("original", 3.6, 540, sessions=2, memory_mebi=90)
+    assert choose(one, two).winner == "original / 1 thread"
+    chosen = choose(one, two, objective="time-per-item")
+    assert chosen.winner == "original / 1 thread 2 sessions"
+    assert of_key(chosen, chosen.winner).reason.startswith("most throughput within the budget")
+    assert "more time per item than original / 1 thread 2 sessions" in of_key(chosen, "original / 1 thread").reason
+    limited = choose(one, two, objective="time-per-item", max_latency=LatencyLimit("median", 3_300_000))
+    assert limited.winner == "original / 1 thread"  # throughput under a limit on the time of a request
+
+
+def test_sessions_that_serve_no_more_win_nothing() -> None:
+    one, two = serving("original", 3.0, 330), serving("original", 6.0, 331, sessions=2, memory_mebi=90)
+    assert choose(one, two, objective="time-per-item").winner == "original / 1 thread"
+
+
+def test_without_a_throughput_nothing_is_chosen_by_it() -> None:
+    chosen = choose(ORIGINAL, objective="time-per-item")
+    assert chosen.winner is None
+    assert "throughput was not measured" in of(chosen, "original").reason
+
+
+def of_key(selection: Selection, key: str | None) -> Assessment:
+    return next(item for item in selection.assessments if item.candidate.key == key)
+
+
 def test_the_largest_peak_of_all_launches_is_the_memory() -> None:
     base = candidate("int8", 1.0)
     peak = replace(base.measurements[0], memory=Memory(load_bytes=99 * MEBI, run_bytes=10 * MEBI))

@@ -48,7 +48,7 @@ budgets = st.builds(
     max_drop=st.sampled_from([None, 0.0, 0.01]),
     max_latency=st.sampled_from([None, LatencyLimit("p90", 1_050_000), LatencyLimit("median", 100)]),
     max_memory_bytes=st.sampled_from([None, 70 * MEBI]),
-    objective=st.sampled_from(["latency", "memory", "size"]),
+    objective=st.sampled_from(["latency", "memory", "size", "time-per-item"]),
 )
 noises = st.sampled_from([0.0, 0.02, 0.1, float("nan")])
 
