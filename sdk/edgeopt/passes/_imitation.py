@@ -8,7 +8,8 @@ from torch import nn
 
 from edgeopt.graph.torch_import import import_onnx
 from edgeopt.passes._base import PassContext
-from edgeopt.training.distillation import Distillation, Weights, survey
+from edgeopt.training._outputs import survey
+from edgeopt.training.distillation import Distillation, Weights
 from edgeopt.training.losses import Loss
 from edgeopt.training.samples import Samples
 

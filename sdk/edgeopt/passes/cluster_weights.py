@@ -49,7 +49,7 @@ class ClusterWeights:
     needs_calibration: ClassVar[bool] = False
     trains: ClassVar[bool] = False
     operators: ClassVar[frozenset[str]] = frozenset()
-    yields: ClassVar[frozenset[str]] = frozenset()
+    yields: ClassVar[frozenset[str]] = frozenset({"Gather"})
     optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:

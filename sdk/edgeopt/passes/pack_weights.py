@@ -58,7 +58,7 @@ class PackWeights:
     needs_calibration: ClassVar[bool] = False
     trains: ClassVar[bool] = False
     operators: ClassVar[frozenset[str]] = frozenset()
-    yields: ClassVar[frozenset[str]] = frozenset({"INT8", "UINT8", "INT4"})
+    yields: ClassVar[frozenset[str]] = frozenset({"Cast", "DequantizeLinear"})
     optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:

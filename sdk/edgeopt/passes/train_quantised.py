@@ -7,6 +7,7 @@ folds them: the grid has to be that of the folded weights. The result's weights 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -16,11 +17,14 @@ from edgeopt.passes._graph import demand_nodes
 from edgeopt.passes._prepare import prepare
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from edgeopt.passes._fake_quantisation import Rounding
     from edgeopt.passes._torch_weights import LayerWeight
     from edgeopt.training.samples import Samples
 
 _OBSERVED_BATCHES = 8
+_END_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Options:
 
     Attributes:
         bits: Of weights. 2 bits are the values -1, 0 and 1, 1 bit -1 and 1, times the channel's scale.
-        bits_at_ends: Of the first and the last layer, where few weights do much; never fewer than `bits`.
+        bits_at_ends: Of the first and the last layer, where few weights do much; never fewer than `bits`, and not where
+            such a layer has a quarter of all weights.
         activation_bits: 8: what layers read and give is rounded as `quantise_static` will round it; 0: it stays real.
         per_channel: One scale for each output channel instead of one for all; as in the pass that follows.
         epochs: Passes over the training samples.
@@ -106,29 +111,40 @@ class TrainQuantised:
         weights = [weight for weight in layer_weights(network) if weight.layer not in kept]
         demand_weights(weights)
         loss = None if samples.labelled else after_original(network, samples, context)
-        model = Quantised(network, self._roundings(weights, context), activations=self.options.activation_bits == 8)
+        roundings = self._roundings(network, weights, context)
+        model = Quantised(network, roundings, activations=self.options.activation_bits == 8)
         model.observe(_batches(samples, self.options.batch_size))
         zeros = keeping_zeros(model) if self.options.bits > 1 else None  # binary weights have no zero
         notes = train_pass(model, samples, self.options, context, loss=loss, after_step=zeros)
         export_onnx(model.bake(), like=prepared, destination=destination)
-        return PassReport((*notes, self._note(weights, labelled=samples.labelled)), context.keep_float)
+        return PassReport((*notes, self._note(roundings, labelled=samples.labelled)), context.keep_float)
 
-    def _roundings(self, weights: list[LayerWeight], context: PassContext) -> list[Rounding]:
+    def _roundings(self, network: nn.Module, weights: list[LayerWeight], context: PassContext) -> list[Rounding]:
         from edgeopt.passes._fake_quantisation import Rounding
 
         reduced = saturates(context.machine, context.isa)
-        ends = {weights[0].layer, weights[-1].layer}
         most = max(self.options.bits, self.options.bits_at_ends)
+        ends = _small_ends(network, weights)
         bits = [most if weight.layer in ends else self.options.bits for weight in weights]
         return [
             Rounding(weight, bit, self.options.per_channel, reduced) for weight, bit in zip(weights, bits, strict=True)
         ]
 
-    def _note(self, weights: list[LayerWeight], *, labelled: bool) -> str:
-        layers = len({weight.layer for weight in weights})
+    def _note(self, roundings: list[Rounding], *, labelled: bool) -> str:
+        layers = {rounding.weight.layer: rounding.bits for rounding in roundings}
+        counts = ", ".join(f"{count} layers in {bits} bits" for bits, count in sorted(Counter(layers.values()).items()))
         how = "on labels" if labelled else "after the original's outputs, without labels"
         then = "quantise_static" if self.options.bits == 8 else "pack_weights"
-        return f"trained {layers} layers in {self.options.bits} bits {how}; {then} stores them so without further loss"
+        return f"trained {counts} {how}; {then} stores them so without further loss"
+
+
+def _small_ends(network: nn.Module, weights: list[LayerWeight]) -> set[str]:
+    """The first and the last layer, unless most of the network is there."""
+    sizes: Counter[str] = Counter()
+    for weight in weights:
+        sizes[weight.layer] += weight.of(network).numel()
+    most = _END_SHARE * sizes.total()
+    return {weight.layer for weight in (weights[0], weights[-1]) if sizes[weight.layer] < most}
 
 
 def _batches(samples: Samples, size: int) -> list[Any]:
