@@ -159,6 +159,8 @@ def quiet() -> Iterator[None]:
 
     The exporters talk on stdout and warn about their own age; passes speak through their reports.
     """
+    if hasattr(torch._C, "_jit_set_onnx_log_output_stream"):  # the graph of a failed trace goes to stdout, asked or not
+        torch._C._jit_set_onnx_log_output_stream("stderr")
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),

@@ -15,15 +15,17 @@ from torch import fx
 
 from edgeopt.graph import torch_shapes
 from edgeopt.graph.inspect import opset_of, signature_of
-from edgeopt.graph.torch_builder import Builder, Host, Step, Translation
+from edgeopt.graph.torch_builder import Builder, Host
+from edgeopt.graph.torch_indexing import INDEXING
 from edgeopt.graph.torch_layers import LAYERS
 from edgeopt.graph.torch_layout import LAYOUT
 from edgeopt.graph.torch_operators import OPERATORS
 from edgeopt.graph.torch_recurrent import RECURRENT
 from edgeopt.graph.torch_spatial import SPATIAL
+from edgeopt.graph.torch_step import Step, Translation
 from edgeopt.graph.torch_tidy import tidy
 
-TRANSLATIONS: dict[str, Translation] = {**LAYERS, **LAYOUT, **OPERATORS, **RECURRENT, **SPATIAL}
+TRANSLATIONS: dict[str, Translation] = {**INDEXING, **LAYERS, **LAYOUT, **OPERATORS, **RECURRENT, **SPATIAL}
 """Every operator that can be taken in."""
 
 

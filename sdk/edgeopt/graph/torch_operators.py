@@ -11,7 +11,8 @@ from onnx import TensorProto
 from torch import Tensor, fx, nn
 
 from edgeopt.graph import torch_shapes
-from edgeopt.graph.torch_builder import Host, Step, Translation
+from edgeopt.graph.torch_builder import Host
+from edgeopt.graph.torch_step import Step, Translation
 
 DTYPES = {
     TensorProto.FLOAT: torch.float32,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from edgeopt.graph.torch_builder import Step, Translation
+from edgeopt.graph.torch_step import Step, Translation
 
 _GATES = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
 """ONNX has iofc and zrh, torch ifco and rzh."""

@@ -9,8 +9,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from edgeopt.graph import torch_shapes
-from edgeopt.graph.torch_builder import Step, Translation
 from edgeopt.graph.torch_layers import pads_of, torch_pads
+from edgeopt.graph.torch_step import Step, Translation
 
 _MAX_POOLS = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 _AVERAGE_POOLS = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}

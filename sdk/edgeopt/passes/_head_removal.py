@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from edgeopt.graph import torch_shapes
-from edgeopt.graph.torch_layout import expand, reshape, take
+from edgeopt.graph.torch_indexing import take
+from edgeopt.graph.torch_layout import expand, reshape
 from edgeopt.passes._channels import close, outputs
 from edgeopt.passes._heads import Attention, attentions
 

@@ -166,6 +166,35 @@ def names_of(path: Path) -> list[str]:
     return [node.name for node in onnx.load(path).graph.node]
 
 
+def test_what_has_no_operator_of_its_own_does_not_grow_on_the_way(tmp_path):
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(2, 8, 3, padding=1), nn.GroupNorm(2, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = nn.functional.silu(self.norm(self.conv(x)))
+            n, c, h, w = y.shape
+            y = y.reshape(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w).flip(3)
+            left, right = y.chunk(2, 1)
+            y = torch.stack((left * right, right.roll(1, 2)), 2).unbind(2)[1].repeat(1, 2, 1, 1)
+            return (
+                nn.functional.gelu(nn.functional.pad(y, (1, 2, 0, 1), mode="reflect"))
+                .mean((2, 3), keepdim=True)
+                .squeeze(3)
+            )
+
+    torch.manual_seed(0)
+    path = exported((Net().eval(), {"x": torch.randn(1, 2, 6, 6)}), tmp_path / "net.onnx", dynamo=False)
+    ways = [path]
+    for index in range(4):
+        ways.append(tmp_path / f"{index}.onnx")
+        export_onnx(import_onnx(ways[-2]), ways[-2], ways[-1])
+    assert names_of(ways[-2]) == names_of(ways[-1])
+    assert len(names_of(ways[-1])) <= len(names_of(ways[1])) < len(names_of(path))
+    demand_parity(path, import_onnx(ways[-1]), draw(3, 2, 6, 6))
+
+
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_recurrent_layers_in_all_directions(tmp_path, kind, bidirectional):
