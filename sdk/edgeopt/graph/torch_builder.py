@@ -1,4 +1,4 @@
-"""Grows a torch.fx graph from ONNX nodes: names, constants, and one node as its translation sees it."""
+"""What is known while a torch.fx graph grows from ONNX nodes: constants, shapes, names, who reads what."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def export_onnx(network: nn.Module, like: Path, destination: Path) -> None:
     try:
         other = _runnable(network, inputs)
         model = _export(network, inputs, _outputs_of(network, source), other, destination)
-        rename(model, _scopes(network), {node.name: node.op_type for node in source.graph.node})
+        rename(model, _scopes(network))
         _restore_interface(model, source)
         destination.write_bytes(model.SerializeToString(deterministic=True))
         _demand_parity(network, inputs, other, destination)
@@ -208,11 +208,12 @@ def _part(network: nn.Module, target: str) -> Any:
     return getattr(network.get_submodule(owner), name)
 
 
-def _scopes(network: nn.Module) -> dict[str, str]:
+def _scopes(network: nn.Module) -> dict[str, tuple[str, str]]:
+    """Scope in the exported file to name and operator of the node that it stands for."""
     if not isinstance(network, fx.GraphModule):
         return {}
-    named = ((node, node.meta.get("onnx_name")) for node in network.graph.nodes)
-    return {_scope_of(n) if n.op == "call_function" else str(n.target): name for n, name in named if name}
+    known = ((node, node.meta.get("onnx")) for node in network.graph.nodes)
+    return {_scope_of(n) if n.op == "call_function" else str(n.target): origin for n, origin in known if origin}
 
 
 def _restore_interface(model: Any, source: Any) -> None:

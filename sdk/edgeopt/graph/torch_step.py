@@ -143,7 +143,7 @@ class Step:
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
         """A call of a function that is imported by name; our own stay whole when the graph is traced again."""
         node = self.builder.graph.call_function(function, args, kwargs)
-        node.meta["onnx_name"] = self.name
+        node.meta["onnx"] = (self.name, self.node.op_type)
         if (function.__module__ or "").startswith("edgeopt."):
             node.meta["is_wrapped"] = True
         return node
@@ -154,7 +154,7 @@ class Step:
         self.builder.root.add_module(path, module)
         self.builder.layer_names[path] = self.name
         node = self.builder.graph.call_module(path, args)
-        node.meta["onnx_name"] = self.name
+        node.meta["onnx"] = (self.name, self.node.op_type)
         return node
 
     def take_in(self, node: Any) -> None:

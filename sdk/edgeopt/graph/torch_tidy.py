@@ -41,13 +41,12 @@ def tidy(model: Any) -> Folded:
     return simple
 
 
-def rename(model: Any, scopes: Mapping[str, str], kinds: Mapping[str, str]) -> None:
+def rename(model: Any, scopes: Mapping[str, tuple[str, str]]) -> None:
     """Give nodes the names that they had in the file that the network came from.
 
     Args:
         model: Exported; its nodes are called ``/scope/…``.
-        scopes: Scope (path of the submodule that was called) to the name of the node that it stands for.
-        kinds: Operator by node name in the file that the network came from.
+        scopes: Scope (path of the submodule that was called) to name and operator of the node that it stands for.
     """
     members: dict[str, list[Any]] = {}
     for node in model.graph.node:
@@ -55,7 +54,7 @@ def rename(model: Any, scopes: Mapping[str, str], kinds: Mapping[str, str]) -> N
     used: Counter[str] = Counter()
     for scope, nodes in members.items():
         if scope in scopes:
-            _rename_scope(nodes, scopes[scope], kinds.get(scopes[scope], ""))
+            _rename_scope(nodes, *scopes[scope])
     for node in model.graph.node:
         used[node.name] += 1
         if used[node.name] > 1 or not node.name:

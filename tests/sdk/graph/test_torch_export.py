@@ -140,6 +140,22 @@ def test_names_that_are_numbers_and_inputs_that_nothing_reads(tmp_path, size):
     assert [value.tolist() for value in found] == [[[0.0] * 3], [[-4.0] * 3]]
 
 
+def test_nodes_without_a_name_get_one_that_stays(tmp_path):
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"]),
+        helper.make_node("Add", ["m", "b"], ["a"]),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("MatMul", ["r", "v"], ["y"]),
+    ]
+    parts = [constant("w", np.ones((4, 3))), constant("b", np.ones(3)), constant("v", np.ones((3, 3)))]
+    ways = [save(tmp_path / "net.onnx", nodes, {"x": ("N", 2, 4)}, {"y": ("N", 2, 3)}, parts)]
+    for index in range(2):
+        ways.append(tmp_path / f"{index}.onnx")
+        export_onnx(import_onnx(ways[-2]), ways[-2], ways[-1])
+    names = [[node.name for node in graph_of(path).node] for path in ways[1:]]
+    assert names == [["MatMul_0", "MatMul_0/Add", "Relu_2", "MatMul_3"]] * 2
+
+
 def test_other_dynamic_sizes_stay_dynamic(tmp_path):
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["c"], "conv", pads=[1, 1, 1, 1]),
