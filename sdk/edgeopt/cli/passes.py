@@ -26,4 +26,9 @@ def passes(as_json: options.Json = False) -> None:
 def _described(name: str, kind: Any) -> dict[str, Any]:
     fields = dataclasses.fields(kind.options_class)
     summary = " ".join((kind.__doc__ or "").split("\n\n")[0].split())
-    return {"name": name, "summary": summary, "options": {field.name: field.default for field in fields}}
+    defaults = kind.options_class()
+    return {
+        "name": name,
+        "summary": summary,
+        "options": {field.name: getattr(defaults, field.name) for field in fields},
+    }

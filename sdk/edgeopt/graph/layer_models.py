@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +37,15 @@ class LayerSpec:
     @property
     def depthwise(self) -> bool:
         """Whether input and output channels are the same ones."""
-        return self.groups > 1 and self.groups == self.inputs
+        return self.groups > 1 and self.groups == self.inputs == self.outputs
+
+    @property
+    def macs(self) -> int:
+        """About how many multiply-accumulates it takes at full width."""
+        places = math.prod(self.shape) // self.inputs
+        if self.kind == "linear":
+            return places * self.inputs * self.outputs
+        return places // math.prod(self.stride) * self.inputs // self.groups * self.outputs * math.prod(self.kernel)
 
 
 def write_layer(spec: LayerSpec, inputs: int, outputs: int, path: Path, samples: Path) -> None:

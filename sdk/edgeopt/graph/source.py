@@ -109,10 +109,10 @@ def export_trainable(
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     deadline_seconds: float = 600,
 ) -> None:
-    """Write a network as ONNX with nothing folded, so that it can be trained: batch normalisation stays.
+    """Write a torch network as ONNX with nothing folded, so that it can be trained: batch normalisation stays.
 
     Args:
-        source: As for `load_model`; an ONNX file is written as it is.
+        source: ``file.py:function``, ``package.module:function`` or ``program.pt2``.
         destination: The file to make.
         input_shapes: As for `load_model`.
         deadline_seconds: For the export.

@@ -10,6 +10,9 @@ from typing import Any, ClassVar, Protocol
 EXACT = 0.9999
 """`min_cosine` of a pass that only rearranges the computation."""
 
+ANY = -1.0
+"""`min_cosine` of a pass whose result a later one repairs: finite and not constant is all that is asked."""
+
 WIDELY_READ_IR = 10
 """Passes write no newer IR version where the opset allows it: onnxruntime 1.18 and later reads this one."""
 

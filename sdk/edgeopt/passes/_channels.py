@@ -164,7 +164,7 @@ class Trial:
     def _tried(self, group: Group) -> str | None:
         units = range(1, group.units, 2)
         exact = not any(isinstance(member.module, MIXING) for member in group.members)
-        _silence(group, units)
+        silence(group, units)
         expected = outputs(self._copy, self._inputs)
         try:
             self._graph.remove(group, units)
@@ -195,7 +195,7 @@ def prunable(
     return roots, refused
 
 
-def _silence(group: Group, units: Sequence[int]) -> None:
+def silence(group: Group, units: Sequence[int]) -> None:
     """Set the weights to zero that read the units; these weights are about to be removed."""
     chosen = torch.tensor(list(units))
     for member in group.members:

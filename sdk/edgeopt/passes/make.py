@@ -18,7 +18,9 @@ from typing import Any
 from edgeopt.child import Progress, run_child
 from edgeopt.core.recipe import PassSpec, Recipe
 from edgeopt.errors import ChildError, EdgeoptError, ParityError, PassError
+from edgeopt.graph.data import source_text
 from edgeopt.graph.parity import Parity
+from edgeopt.graph.user_code import is_function
 from edgeopt.passes._base import EXACT, Pass
 from edgeopt.passes._files import file_digest
 from edgeopt.passes.registry import load_pass
@@ -119,12 +121,18 @@ def _identity(spec: PassSpec, step: Pass, context: MakeContext) -> list[Any]:
     return [
         spec.name,
         asdict(step.options),
+        [_text_of(value) for value in [*asdict(step.options).values(), context.loss] if isinstance(value, str)],
         data,
         context.seed,
         context.machine,
         sorted(context.isa),
         _kept(step, context),
     ]
+
+
+def _text_of(value: str) -> str:
+    """What an option that names the user's function depends on: the text of its file."""
+    return source_text(value) if is_function(value) else ""
 
 
 def _kept(step: Pass, context: MakeContext) -> list[str]:

@@ -12,17 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext, PassReport
 
 
 @dataclass(frozen=True)
 class Options:
-    """Options of `prune_channels`. One goal: `widths`, else `macs`, else `ratio`.
+    """Options of `prune_channels`. One goal: `widths`, else `latency`, else `macs`, else `ratio`.
 
     Attributes:
         ratio: Share of the channels to remove, above 0 and below 1.
         macs: Share of the multiply-accumulates to keep, above 0 and below 1; 0 goes by `ratio`.
         widths: Output channels to keep by layer name; all other layers stay. Taken as they are, without `round_to`.
+        latency: Share of the latency to keep, above 0 and below 1: `widths` are then chosen by a table that is
+            measured on the device (NetAdapt), in multiples that the device likes. 0 goes by the other goals.
         importance: What tells the least important channels: l1, l2 (norms of weights), fpgm (distance to others),
             bn_scale, taylor, hessian (by gradients), activation (times weight), entropy (of activations), random.
         ranking: ``global`` compares channels of all layers, ``layer`` takes the same share from each.
@@ -35,6 +38,7 @@ class Options:
     ratio: float = 0.3
     macs: float = 0.0
     widths: Mapping[str, int] = field(default_factory=dict)
+    latency: float = 0.0
     importance: Literal["l1", "l2", "fpgm", "bn_scale", "taylor", "hessian", "activation", "entropy", "random"] = "l2"
     ranking: Literal["global", "layer"] = "global"
     round_to: int = 1
@@ -53,8 +57,10 @@ class Options:
         if self.round_to < 1 or self.steps < 1:
             problems.append(f"round_to is {self.round_to} and steps is {self.steps}, both must be at least 1")
         problems += [f"widths gives {name} {width} channels" for name, width in self.widths.items() if width < 1]
-        if self.widths and self.macs:
-            problems.append("widths and macs are two goals, give one")
+        if not 0 <= self.latency < 1:
+            problems.append(f"latency is {self.latency}, must be below 1 and not negative")
+        if sum(bool(goal) for goal in (self.widths, self.macs, self.latency)) > 1:
+            problems.append("widths, latency and macs are goals of which one can be met, give one")
         if not math.isfinite(self.ratio + self.macs + self.min_keep):
             problems.append("a value is not finite")
         if problems:
@@ -88,6 +94,11 @@ class PruneChannels:
             ModelError: The network cannot be imported; names the operator.
             DataError: Samples that do not fit.
         """
+        if self.options.latency:
+            raise PassError(
+                "widths by latency are measured on a device, and here is none.",
+                remedy="Use the recipe with edgeopt deploy or edgeopt optimize, or give macs or widths.",
+            )
         from edgeopt.graph.torch_export import export_onnx
         from edgeopt.graph.torch_import import import_onnx
         from edgeopt.passes._prune import prune

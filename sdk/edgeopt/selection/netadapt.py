@@ -50,15 +50,15 @@ class Group:
     Attributes:
         name: The layer that stands for the group.
         channels: How many there are.
-        outputs: Layers that give these channels.
-        inputs: Layers that take them.
+        outputs: Layers that give these channels, each with how many of its own these are.
+        inputs: Layers that take them, each with how many of its own these are (more, behind a flattening).
         errors: What keeping only so many costs at the network's outputs, by width; 0 at `channels`.
     """
 
     name: str
     channels: int
-    outputs: tuple[str, ...]
-    inputs: tuple[str, ...]
+    outputs: Mapping[str, int]
+    inputs: Mapping[str, int]
     errors: Mapping[int, float]
 
 
@@ -109,14 +109,16 @@ def choose_widths(
 
 
 def _total(groups: Sequence[Group], layers: Mapping[str, LayerTimes], kept: Mapping[str, int]) -> float:
-    inputs = {layer: kept[group.name] for group in groups for layer in group.inputs}
-    outputs = {layer: kept[group.name] for group in groups for layer in group.outputs}
-    return sum(
-        times.at(
-            min(inputs.get(name, times.inputs), times.inputs), min(outputs.get(name, times.outputs), times.outputs)
-        )
-        for name, times in layers.items()
-    )
+    """Time of all layers at the kept widths."""
+    inputs = {name: float(times.inputs) for name, times in layers.items()}
+    outputs = {name: float(times.outputs) for name, times in layers.items()}
+    for group in groups:
+        gone = 1 - kept[group.name] / group.channels
+        for sides, taken in ((inputs, group.inputs), (outputs, group.outputs)):
+            for layer, channels in taken.items():
+                if layer in sides:
+                    sides[layer] -= gone * channels
+    return sum(times.at(round(inputs[name]), round(outputs[name])) for name, times in layers.items())
 
 
 def natural_rounding(times: Mapping[int, float]) -> int:

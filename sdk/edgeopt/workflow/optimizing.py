@@ -8,11 +8,12 @@ from pathlib import Path
 
 from edgeopt.core.device import DeviceFacts
 from edgeopt.core.profile import Profile
-from edgeopt.core.recipe import BASELINE
+from edgeopt.core.recipe import BASELINE, Recipe
 from edgeopt.core.variant import Provenance, Rejection, Variant
 from edgeopt.passes.tools import tool_versions
 from edgeopt.remote.client import connect
 from edgeopt.workflow.filtering import unless_twin, without_siblings
+from edgeopt.workflow.latency_table import with_measured_widths
 from edgeopt.workflow.listener import Listener, Silence
 from edgeopt.workflow.making import Judged, Maker, settle, trains
 from edgeopt.workflow.preparing import Prepared, prepare, trainable_form
@@ -60,19 +61,24 @@ def make_variants(
     """
     target = registry.target(profile.target)
     recipes = target.recipes(replace(profile, recipes=wanted(request, profile)), facts)
-    listener.stage("Making variants", len(recipes))
     training = any(trains(recipe) for recipe in recipes)
     trainable = trainable_form(request, prepared, workspace, listener) if training else None
     maker = Maker(request, prepared, facts, workspace, trainable, lambda text, _: listener.detail(text))
     inspection = prepared.inspection
     model = ModelFacts(inspection.opset, inspection.ir_version, inspection.operators, maker.calibrated)
-    judged: list[Variant | Rejection | Judged] = []
+    allowed: list[Recipe | Rejection] = []
     for recipe in recipes:
         reason = target.rules(profile, facts, model, recipe)
-        judged.append(Rejection(recipe.name, "rule", reason) if reason else maker.judge(recipe))
-        listener.advance(recipe.name)
+        allowed.append(Rejection(recipe.name, "rule", reason) if reason else recipe)
+    allowed = with_measured_widths(allowed, maker, profile, listener)
+    listener.stage("Making variants", len(recipes))
+    judged: list[Variant | Rejection | Judged] = []
+    for one in allowed:
+        judged.append(one if isinstance(one, Rejection) else maker.judge(one))
+        listener.advance(one.name)
     outcomes: list[Variant | Rejection] = [baseline_variant(prepared)]
-    for outcome in settle(maker, recipes, judged):
+    made = [recipe if isinstance(one, Rejection) else one for recipe, one in zip(recipes, allowed, strict=True)]
+    for outcome in settle(maker, made, judged):
         outcomes.append(unless_twin(outcome, outcomes))
     outcomes = without_siblings(outcomes, workspace.artifacts)
     variants = tuple(outcome for outcome in outcomes if isinstance(outcome, Variant))

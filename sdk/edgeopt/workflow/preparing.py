@@ -16,6 +16,7 @@ from edgeopt.graph.data import load_samples
 from edgeopt.graph.evaluate import BUILT_IN
 from edgeopt.graph.inspect import Inspection, inspect_onnx
 from edgeopt.graph.training_data import check_loss, load_training
+from edgeopt.graph.user_code import is_function
 from edgeopt.workflow.listener import Listener
 from edgeopt.workflow.request import Request
 from edgeopt.workflow.workspace import Workspace
@@ -116,6 +117,8 @@ def _with_training(
 
 def trainable_form(request: Request, prepared: Prepared, workspace: Workspace, listener: Listener) -> Path | None:
     """The user's torch network with nothing folded, which training needs; ``None`` where the source is all there is."""
+    if not (is_function(request.model) or request.model.endswith(".pt2")):
+        return None
     path = workspace.cache_folder("trainable") / f"{prepared.model.artifact.digest}.onnx"
     if not path.exists():
         try:

@@ -189,9 +189,7 @@ def split_and_measure(
     return split, jobs.pipeline_of(result)
 
 
-def _job(
-    workspace: Workspace, prepared: Prepared, split: Split, *, settings: Settings, rounds: Rounds
-) -> jobs.Job:
+def _job(workspace: Workspace, prepared: Prepared, split: Split, *, settings: Settings, rounds: Rounds) -> jobs.Job:
     signature, store = prepared.model.signature, workspace.artifacts
     edges = run_child(
         "edgeopt.graph.stage_files:plan_edges",

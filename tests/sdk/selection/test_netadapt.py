@@ -13,9 +13,9 @@ def layer(inputs: int, outputs: int, per_output: float, **changes: object) -> La
     return LayerTimes(inputs, outputs, **{"by_inputs": by_inputs, "by_outputs": by_outputs, **changes})
 
 
-def group(name: str, channels: int, worst: float, inputs: tuple[str, ...] = ()) -> Group:
+def group(name: str, channels: int, worst: float, inputs: dict[str, int] | None = None) -> Group:
     errors = {width: worst * (1 - width / channels) for width in range(4, channels + 1, 4)}
-    return Group(name, channels, (name,), inputs, errors)
+    return Group(name, channels, {name: channels}, inputs or {}, errors)
 
 
 def test_of_two_layers_that_cost_the_same_time_the_one_that_matters_less_is_narrowed() -> None:
@@ -30,7 +30,7 @@ def test_of_two_layers_that_cost_the_same_time_the_one_that_matters_less_is_narr
 def test_a_layer_that_takes_the_narrowed_channels_gets_faster_too() -> None:
     layers = {"first": layer(4, 32, 1.0), "second": layer(32, 32, 4.0)}
     alone = choose_widths([group("first", 32, 1.0)], layers, budget=0.9)
-    coupled = choose_widths([group("first", 32, 1.0, ("second",))], layers, budget=0.9)
+    coupled = choose_widths([group("first", 32, 1.0, {"second": 32})], layers, budget=0.9)
     assert coupled.kept["first"] > alone.kept["first"], "the layer behind it pays part of the budget"
     assert coupled.met
 
@@ -38,7 +38,7 @@ def test_a_layer_that_takes_the_narrowed_channels_gets_faster_too() -> None:
 def test_a_width_that_is_no_faster_on_the_device_is_not_taken() -> None:
     steps = {8: 5.0, 12: 10.0, 16: 10.0}  # 12 channels take as long as 16
     layers = {"conv": LayerTimes(16, 16, {16: 10.0}, steps)}
-    free = Group("conv", 16, ("conv",), (), {12: 0.0, 8: 1.0, 16: 0.0})
+    free = Group("conv", 16, {"conv": 16}, {}, {12: 0.0, 8: 1.0, 16: 0.0})
     assert choose_widths([free], layers, budget=0.9).kept["conv"] == 8
 
 
@@ -71,3 +71,11 @@ def test_the_steps_of_a_device_are_found_through_noise(step: int) -> None:
 
 def test_times_that_do_not_rise_allow_the_coarsest_steps() -> None:
     assert natural_rounding({32: 10.0, 33: 10.0, 34: 10.0, 36: 10.0, 40: 10.0, 48: 10.0}) == 16
+
+
+def test_channels_that_a_flattening_spreads_or_a_concatenation_joins_narrow_in_proportion() -> None:
+    layers = {"linear": layer(64, 8, 1.0)}
+    half = Group(
+        "conv", 8, {}, {"linear": 32}, {4: 0.0, 8: 0.0}
+    )  # 8 channels at 4 places, beside 32 features of others
+    assert choose_widths([half], layers, budget=0.75).share == pytest.approx(0.75)
