@@ -233,7 +233,6 @@ def test_a_network_that_a_pattern_fits_nowhere_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("options", [{}, {"pace": "gradual", "epochs": 1}], ids=["one_shot", "gradual"])
-def test_it_conforms(check, options, tmp_path):
+def test_it_conforms(check, tmp_path):
     files = trained("recurrent")
-    check(Case("prune_weights", files.network, files.evaluation, tmp_path, options, training=files.calibration))
+    check(Case("prune_weights", files.network, files.evaluation, tmp_path, training=files.calibration))
