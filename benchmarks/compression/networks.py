@@ -1,13 +1,13 @@
 """Networks for the benchmark of compression, trained on scikit-learn's digits (1797 pictures of 8×8, real data).
 
-Four families, at 32×32 (upscaled): residual, depthwise, a small transformer on patches, and an LSTM over the rows. edgeopt
-loads them by `networks.py:residual` and so on; `train` and `held_out` yield the samples. Weights are made by the
-first call, with fixed seeds, and kept beside this file.
+Four families, at 32×32 (upscaled): residual, depthwise, a small transformer on patches, and an LSTM over the rows.
+edgeopt loads them by `networks.py:residual` and so on; `train` and `held_out` yield the samples. Weights are made by
+the first call, with fixed seeds, and kept beside this file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 FOLDER = Path(__file__).with_name("weights")
 SIZE = 32
 TRAINING_SAMPLES = 1000
-EPOCHS, BATCH = 12, 50
+BATCH = 50
+EPOCHS = {"Residual": 12, "Depthwise": 12, "Transformer": 60, "Recurrent": 25}
 
 
 def _conv(width_in: int, width: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -36,6 +37,7 @@ class _Block(nn.Module):
         self.skip = nn.Identity() if width_in == width and stride == 1 else _conv(width_in, width, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
         return torch.relu(self.body(x) + self.skip(x))
 
 
@@ -50,6 +52,7 @@ class Residual(nn.Module):
         self.head = nn.Linear(128, 10)
 
     def forward(self, image: Tensor) -> Tensor:
+        """See the class."""
         return self.head(self.blocks(self.stem(image)).mean((2, 3)))
 
 
@@ -65,6 +68,7 @@ class Depthwise(nn.Module):
         self.head = nn.Linear(160, 10)
 
     def forward(self, image: Tensor) -> Tensor:
+        """See the class."""
         return self.head(self.features(image))
 
 
@@ -80,6 +84,7 @@ class _Inverted(nn.Module):
         self.residual = width_in == width and stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
         return x + self.body(x) if self.residual else self.body(x)
 
 
@@ -90,6 +95,8 @@ class _Attention(nn.Module):
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+
         def split(y: Tensor) -> Tensor:
             return y.view(y.shape[0], y.shape[1], self.heads, -1).transpose(1, 2)
 
@@ -106,34 +113,37 @@ class _Layer(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
         x = x + self.attention(self.norm1(x))
         return x + self.mlp(self.norm2(x))
 
 
 class Transformer(nn.Module):
-    """Dosovitskiy et al.: An Image is Worth 16x16 Words, 2020, on 4×4 patches; [N, 1, 32, 32] to [N, 10]."""
+    """Dosovitskiy et al.: An Image is Worth 16x16 Words, 2020, on 8×8 patches; [N, 1, 32, 32] to [N, 10]."""
 
     def __init__(self) -> None:
         super().__init__()
         width = 128
-        self.patches = nn.Conv2d(1, width, 4, 4)
-        self.place = nn.Parameter(torch.randn(1, 64, width) * 0.02)
+        self.patches = nn.Conv2d(1, width, 8, 8)
+        self.place = nn.Parameter(torch.randn(1, 16, width) * 0.1)
         self.layers = nn.Sequential(*(_Layer(width, 4) for _ in range(3)))
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 10)
 
     def forward(self, image: Tensor) -> Tensor:
+        """See the class."""
         x = self.patches(image).flatten(2).transpose(1, 2) + self.place
         return self.head(self.norm(self.layers(x)).mean(1))
 
 
 class Recurrent(nn.Module):
-    """A two-layer LSTM over the rows; [N, 1, 32, 32] to [N, 10]."""
+    """An LSTM over the rows; [N, 1, 32, 32] to [N, 10]."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.lstm, self.head = nn.LSTM(32, 128, num_layers=2, batch_first=True), nn.Linear(128, 10)
+        self.lstm, self.head = nn.LSTM(32, 128, batch_first=True), nn.Linear(128, 10)
 
     def forward(self, image: Tensor) -> Tensor:
+        """See the class."""
         return self.head(self.lstm(image[:, 0])[0][:, -1])
 
 
@@ -163,7 +173,7 @@ def _pairs(pictures: np.ndarray, labels: np.ndarray) -> Iterator[tuple[np.ndarra
         yield picture, int(label)
 
 
-def trained(kind: Callable[[], nn.Module]) -> nn.Module:
+def trained(kind: type[nn.Module]) -> nn.Module:
     """A network with its weights, trained now where that was not done before."""
     torch.manual_seed(0)
     network, path = kind(), FOLDER / f"{kind.__name__.lower()}.pt"
@@ -171,11 +181,11 @@ def trained(kind: Callable[[], nn.Module]) -> nn.Module:
         network.load_state_dict(torch.load(path, weights_only=True))
         return network.eval()
     pictures, labels = (torch.from_numpy(array) for array in split()[0])
-    steps = EPOCHS * (len(pictures) // BATCH)
+    steps = EPOCHS[kind.__name__] * (len(pictures) // BATCH)
     optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=steps)
     network.train()
-    for _ in range(EPOCHS):
+    for _ in range(EPOCHS[kind.__name__]):
         for batch in torch.randperm(len(pictures)).split(BATCH):
             shift = torch.randint(-2, 3, (2,)).tolist()
             outputs = network(pictures[batch].roll(shift, (2, 3)))

@@ -256,7 +256,7 @@ def test_a_broken_profile_file_names_the_field(
 ) -> None:
     path = profiles / "z80.yaml"
     path.write_text(path.read_text().replace(old, new))
-    _refused(command("profiles"), 2, "z80.yaml", *parts)
+    _refused(command("profiles", "show", "z80"), 2, "z80.yaml", *parts)
 
 
 def test_an_unknown_option_of_a_pass_in_a_profile_lists_the_options_and_makes_nothing(
@@ -269,8 +269,36 @@ def test_an_unknown_option_of_a_pass_in_a_profile_lists_the_options_and_makes_no
     assert not (tmp_path / "out").exists()
 
 
-def test_recipes_that_the_profile_has_not_are_listed(command: Command, edgeopt_home: Path) -> None:
-    _refused(command("deploy", "m.onnx", "-q", "--recipes", "gold"), 2, "'gold'", "Use one of optimised")
+def test_recipes_that_nobody_has_are_refused_with_a_list(command: Command, edgeopt_home: Path) -> None:
+    _refused(command("deploy", "m.onnx", "-q", "--recipes", "gold"), 2, "'gold'", "There are", "int8-static")
+    _refused(command("deploy", "m.onnx", "-q", "--recipes", "prune-int9"), 2, "Did you mean prune-int8?")
+
+
+RECIPE_FILES = [
+    ("name: one", ["recipes are a list"]),
+    ("- 3", ["a recipe is a mapping", "3"]),
+    ("- {name: a, pases: []}", ["no field 'pases'", "Did you mean 'passes'"]),
+    ("- {name: a}\n- {name: a}", ["two recipes are called 'a'"]),
+    ("- {name: original}", ["two recipes are called 'original'"]),
+    ("- {name: a, passes: [{name: simplfy}]}", ["recipe 'a'", "there is no pass 'simplfy'"]),
+    ("- {name: a, passes: [{name: prune_channels, options: {ratio: 2}}]}", ["recipe 'a'", "ratio is 2"]),
+]
+
+
+@pytest.mark.parametrize(("text", "parts"), RECIPE_FILES, ids=[text[:30] for text, _ in RECIPE_FILES])
+def test_a_recipe_file_that_cannot_be_used_names_file_place_and_value(
+    command: Command, tmp_path: Path, text: str, parts: list[str]
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    _refused(command("recipes", str(path)), 2, *parts)
+    _refused(command("deploy", "m.onnx", "-q", "--recipe-file", str(path)), 2, *parts)
+
+
+def test_a_loss_without_training_samples_and_a_candidate_that_is_not_there_are_refused(command: Command) -> None:
+    _refused(command("deploy", "m.onnx", "-q", "--loss", "my.py:loss"), 2, "--loss", "--train data.py:train")
+    _refused(command("deploy", "m.onnx", "-q", "--candidate", "no.onnx"), 2, "no.onnx", "there is no such file")
+    _refused(command("deploy", "m.onnx", "-q", "--training-samples", "0"), 2, "--training-samples is 0")
 
 
 OTHERS = [

@@ -111,7 +111,7 @@ class _Removal:
         axis, size = axes[0], owners.shape[axes[0]] * self._left // len(self._attention.heads)
         target: Any = node.args[1]
         if isinstance(target, (list, tuple)):
-            if target[axis] != -1 and axis not in (node.args[2] if len(node.args) > 2 else ()):  # type: ignore[operator]
+            if target[axis] != -1 and axis not in (node.args[2] if len(node.args) > 2 else ()):
                 node.update_arg(1, [*target[:axis], size, *target[axis + 1 :]])
             return
         if _computed(self._network, self._inputs, node)[axis] == owners.shape[axis]:  # else it follows by itself

@@ -101,9 +101,10 @@ def _attention(
     nodes = {*onward, context, *(node for _, way in ways for node in way)}
     walk.demand_closed(linear, nodes)
     labels = _labels(network, inputs, linear, nodes)
-    heads = _heads(*(labels[factor] for factor in (*scores.args[:2], context.args[1])), labels[out.args[0]])
+    query, key = scores.args[:2]
+    heads = _heads(labels[query], labels[key], labels[context.args[1]], labels[out.args[0]])
     numbers = {node: _numbers(labels[node]) for node in nodes}
-    return Attention(name, (*linear, out), heads, numbers)  # type: ignore[arg-type]
+    return Attention(name, (*linear, out), heads, numbers)
 
 
 def _numbers(labels: Any) -> Tensor:
@@ -220,7 +221,7 @@ def _heads(query: Tensor, key: Tensor, value: Tensor, read: Tensor) -> tuple[Hea
         key_of_head = tuple(labels[0].tolist())
         if any(int(label) not in places for label in labels[2]):
             raise Unknown("its output layer does not read all of its columns")
-        head = Head(*labels, torch.tensor([places[int(label)] for label in labels[2]]))
+        head = Head(labels[0], labels[1], labels[2], torch.tensor([places[int(label)] for label in labels[2]]))
         known = found.setdefault(key_of_head, head)
         if not (torch.equal(known.key, head.key) and torch.equal(known.value, head.value)):
             raise Unknown("heads share queries")

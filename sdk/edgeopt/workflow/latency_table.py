@@ -44,7 +44,7 @@ SHARES = (0.25, 0.5, 0.75)
 MOST_LAYERS = 40
 """Only so many different layers are measured, those with most work; the time of the others counts as fixed."""
 
-_LAUNCHES = 2
+_LAUNCHES = 1
 _DEADLINE_SECONDS = 1800.0
 _DEFAULT_IMPORTANCE = "l2"
 
@@ -248,7 +248,7 @@ class _Table:
         return self.known[None]
 
     def _measured(self, network: Path, samples: Path, least_cosine: float = 0.999) -> float:
-        """The lower of two launches' medians: what disturbs a measurement makes it longer."""
+        """The least median of the launches: what disturbs a measurement makes it longer."""
         bench, store = self.bench, self.bench.workspace.artifacts
         artifact, golden = store.add(network, "onnx"), store.add(samples, "npz")
         variant = Variant(
