@@ -11,9 +11,9 @@ import onnxruntime
 
 from edgeopt.core.recipe import PassSpec
 from edgeopt.passes._base import PassContext, PassReport
-from edgeopt.passes._chains import pairs, scaled_inputs, scaled_outputs
-from edgeopt.passes._layers import Network
-from edgeopt.passes._prepare import prepare
+from edgeopt.passes.graphs.chains import pairs, scaled_inputs, scaled_outputs
+from edgeopt.passes.graphs.layers import Network
+from edgeopt.passes.graphs.prepare import prepare
 from edgeopt.passes.registry import load_pass
 from edgeopt_runner.protocol.samples import SampleFile
 from support.trained import Trained

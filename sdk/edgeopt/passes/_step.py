@@ -12,8 +12,8 @@ from edgeopt.errors import EdgeoptError, ParityError, PassError
 from edgeopt.graph.parity import Parity, compare, first_divergence
 from edgeopt.graph.session import open_session
 from edgeopt.passes._base import ANY, EXACT, WIDELY_READ_IR, Pass, PassContext
-from edgeopt.passes._graph import census
-from edgeopt.passes._prepare import opset_of
+from edgeopt.passes.graphs.prepare import opset_of
+from edgeopt.passes.graphs.questions import census
 from edgeopt.passes.registry import load_pass
 from edgeopt_runner.protocol.samples import REFERENCE, SampleFile
 

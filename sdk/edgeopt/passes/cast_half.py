@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext, PassReport
-from edgeopt.passes._graph import demand_nodes, save_sorted
-from edgeopt.passes._prepare import prepare
-from edgeopt.passes._ranges import spreads
+from edgeopt.passes.graphs.prepare import prepare
+from edgeopt.passes.graphs.questions import demand_nodes, save_sorted
+from edgeopt.passes.quantising.ranges import spreads
 
 LARGEST_HALF = 65504.0
 

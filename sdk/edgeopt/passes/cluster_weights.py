@@ -1,7 +1,7 @@
 """Weight sharing: the weights of a layer take few values, and the file holds these and each weight's place among them.
 
-Han, Mao, Dally: Deep Compression, 2016, §3; see `_clusters`. Places are packed by `_packing`: 16 clusters take 4 bits a
-weight. No Huffman coding: the archive that an artifact travels in compresses anyway.
+Han, Mao, Dally: Deep Compression, 2016, §3; see `quantising.clusters`. Places are packed by `quantising.packing`: 16
+clusters take 4 bits a weight. No Huffman coding: the archive that an artifact travels in compresses anyway.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext, PassReport
-from edgeopt.passes._graph import demand_nodes, save_sorted
-from edgeopt.passes._prepare import prepare
+from edgeopt.passes.graphs.prepare import prepare
+from edgeopt.passes.graphs.questions import demand_nodes, save_sorted
 
 if TYPE_CHECKING:
-    from edgeopt.passes._weights import Weight
+    from edgeopt.passes.graphs.weights import Weight
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ class ClusterWeights:
         """
         import onnx
 
-        from edgeopt.passes._clusters import assigned, centroids
-        from edgeopt.passes._packing import Packer
-        from edgeopt.passes._weights import constant_weights
+        from edgeopt.passes.graphs.weights import constant_weights
+        from edgeopt.passes.quantising.clusters import assigned, centroids
+        from edgeopt.passes.quantising.packing import Packer
 
         model = onnx.load(prepare(source, context))
         demand_nodes(model, context.keep_float)
@@ -86,7 +86,7 @@ class ClusterWeights:
         """The list for all layers, if there is to be one."""
         import numpy as np
 
-        from edgeopt.passes._clusters import centroids
+        from edgeopt.passes.quantising.clusters import centroids
 
         if self.options.scope == "layer" or not arrays:
             return None

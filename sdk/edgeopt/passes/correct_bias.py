@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from edgeopt.passes._base import PassContext, PassReport
-from edgeopt.passes._prepare import prepare
+from edgeopt.passes.graphs.prepare import prepare
 
 if TYPE_CHECKING:
-    from edgeopt.passes._layers import Array, Layer, Network
+    from edgeopt.passes.graphs.layers import Array, Layer, Network
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ class CorrectBias:
             PassError: No calibration samples, activations that are not finite, no layer to round, or an unknown node
                 in `keep_float`.
         """
-        from edgeopt.passes._layers import Network
-        from edgeopt.passes._rounding import Lattice, Round
-        from edgeopt.passes._watch import demand_samples
+        from edgeopt.passes.graphs.layers import Network
+        from edgeopt.passes.graphs.watch import demand_samples
+        from edgeopt.passes.quantising.rounding import Lattice, Round
 
         samples = demand_samples(context.calibration, "bias correction")
         network = Network.load(prepare(source, context))
@@ -95,7 +95,7 @@ def _means(network: Network, layers: tuple[Layer, ...], samples: Path, limit: in
     """Mean output of each channel over the samples, by name of the layer, float64 [O]."""
     import numpy as np
 
-    from edgeopt.passes._watch import channel_mean, watch
+    from edgeopt.passes.graphs.watch import channel_mean, watch
 
     outputs = {layer.name: network.output(layer) for layer in layers}
     means: dict[str, list[Array]] = {name: [] for name in outputs}

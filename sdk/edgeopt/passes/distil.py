@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from edgeopt.passes._base import PassContext, PassReport
-from edgeopt.passes._distil_options import DistilOptions
+from edgeopt.passes.recovery.distil_options import DistilOptions
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ class Distil:
         """
         from edgeopt.graph.torch_export import export_onnx
         from edgeopt.graph.torch_import import import_onnx
-        from edgeopt.passes._distilling import distil_into, keeping_zeros
-        from edgeopt.passes._training import training_of
+        from edgeopt.passes._training import training_of, zeros_kept
+        from edgeopt.passes.recovery.distilling import distil_into
 
         network = import_onnx(source)
         teacher = import_onnx((context.original or source) if self.options.teacher == "original" else source)
         samples = training_of(context, network.input_names, labelled=False)
-        after_step = keeping_zeros(network) if self.options.keep_zeros else None
+        after_step = zeros_kept(network) if self.options.keep_zeros else None
         notes = distil_into(network, teacher, samples, self.options, context, after_step=after_step)
         export_onnx(network, like=source, destination=destination)
         return PassReport(notes=notes)

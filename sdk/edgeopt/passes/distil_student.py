@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from edgeopt.passes._base import PassContext, PassReport
-from edgeopt.passes._distil_options import DistilOptions
+from edgeopt.passes.recovery.distil_options import DistilOptions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -80,8 +80,8 @@ class DistilStudent:
         """
         from edgeopt.graph.torch_export import export_onnx
         from edgeopt.graph.torch_import import import_onnx
-        from edgeopt.passes._distilling import distil_into
         from edgeopt.passes._training import training_of
+        from edgeopt.passes.recovery.distilling import distil_into
 
         teacher = import_onnx(context.original or source)
         samples = training_of(context, teacher.input_names, labelled=False)
@@ -93,7 +93,7 @@ class DistilStudent:
     def _student(self, source: Path, samples: Samples, context: PassContext) -> tuple[nn.Module, tuple[str, ...]]:
         """The untrained student, and what there is to say about it."""
         from edgeopt.graph.torch_import import import_onnx
-        from edgeopt.passes._students import begin_anew, derived, users_student
+        from edgeopt.passes.recovery.students import begin_anew, derived, users_student
 
         options, network = self.options, import_onnx(source)
         inputs = samples.batch([0])[0]

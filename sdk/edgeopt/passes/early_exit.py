@@ -17,8 +17,8 @@ from edgeopt.passes._base import PassContext, PassReport
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgeopt.passes._exit_heads import Watched
-    from edgeopt.passes._exits import Array, Flow, Head, Place
+    from edgeopt.passes.exits.exit_heads import Watched
+    from edgeopt.passes.exits.places import Array, Flow, Head, Place
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ class EarlyExit:
         import numpy as np
         import onnx
 
-        from edgeopt.passes._exit_heads import watch
-        from edgeopt.passes._exits import Flow, with_exits
+        from edgeopt.passes.exits.exit_heads import watch
+        from edgeopt.passes.exits.places import Flow, with_exits
 
         samples = context.training or context.calibration
         if samples is None:
@@ -117,7 +117,7 @@ class EarlyExit:
         return PassReport(notes=notes)
 
     def _places(self, flow: Flow) -> list[Place]:
-        from edgeopt.passes._exits import spread
+        from edgeopt.passes.exits.places import spread
 
         if self.options.after:
             return sorted((flow.after(name) for name in self.options.after), key=lambda place: place.share)
@@ -134,8 +134,8 @@ class EarlyExit:
         """Train all heads and choose their thresholds, one after the other, on the samples that are still there."""
         import numpy as np
 
-        from edgeopt.passes._exit_heads import confidence, fit, threshold
-        from edgeopt.passes._exits import Head
+        from edgeopt.passes.exits.exit_heads import confidence, fit, threshold
+        from edgeopt.passes.exits.places import Head
         from edgeopt.training.options import TrainingOptions, same_named
 
         truth = watched.scores[held].argmax(1) if watched.labels is None else watched.labels[held]
@@ -195,7 +195,7 @@ def _demand_classifier(model: Any) -> None:
 
 def _costs(model: Any, samples: Path, work: Path) -> dict[str, int]:
     """Multiply-accumulates by node name; those between activations, and in fused integer operators, do not count."""
-    from edgeopt.passes._low_rank import find_layers, observe
+    from edgeopt.passes.factoring.low_rank import find_layers, observe
 
     layers = find_layers(model)
     seen = observe(model, layers, samples, limit=1, work=work, moments=False)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeopt.errors import PassError
 from edgeopt.passes._base import EXACT, PassContext, PassReport
-from edgeopt.passes._prepare import prepare
+from edgeopt.passes.graphs.prepare import prepare
 
 if TYPE_CHECKING:
-    from edgeopt.passes._chains import Pair
-    from edgeopt.passes._layers import Array, Network
+    from edgeopt.passes.graphs.chains import Pair
+    from edgeopt.passes.graphs.layers import Array, Network
 
 _STILL = 1e-3
 """A sweep in which no factor leaves 1 by more than this is the last one."""
@@ -74,8 +74,8 @@ class Equalise:
         Raises:
             PassError: No two layers are neighbours in the sense of eq. 6.
         """
-        from edgeopt.passes._chains import pairs
-        from edgeopt.passes._layers import Network
+        from edgeopt.passes.graphs.chains import pairs
+        from edgeopt.passes.graphs.layers import Network
 
         network = Network.load(prepare(source, context))
         notes = self._without_clips(network) if self.options.replace_clip else ()
@@ -94,7 +94,7 @@ class Equalise:
 
     def _without_clips(self, network: Network) -> tuple[str, ...]:
         """Make ReLU of the Clip nodes that stand between the layers of a pair."""
-        from edgeopt.passes._chains import pairs
+        from edgeopt.passes.graphs.chains import pairs
 
         clips = frozenset(node.name for node in network.model.graph.node if _from_zero(node, network))
         replaced = {name for pair in pairs(network, clips) for name in pair.between if name in clips}
@@ -133,7 +133,7 @@ def _moved(weights: dict[str, Array], total: dict[str, Array], pair: Pair) -> fl
     """Equalise one pair (eq. 11); how far the factors were from 1, in octaves of e."""
     import numpy as np
 
-    from edgeopt.passes._chains import input_columns, scaled_inputs, scaled_outputs
+    from edgeopt.passes.graphs.chains import input_columns, scaled_inputs, scaled_outputs
 
     first, second = weights[pair.first.name], weights[pair.second.name]
     made = np.abs(first.reshape(pair.first.outputs, -1)).max(axis=1)
@@ -185,7 +185,7 @@ def _absorbed(
 
 def _absorbs(network: Network, pair: Pair) -> bool:
     """Whether f(x - c) = f(x) - c holds between them and each place of the second layer reads all of c: no padding."""
-    from edgeopt.passes._layers import attribute
+    from edgeopt.passes.graphs.layers import attribute
 
     node = network.node(pair.second.name)
     padded = any(attribute(node, "pads", ())) or attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID")

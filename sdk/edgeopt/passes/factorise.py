@@ -1,8 +1,9 @@
 """Low-rank layers: a weight is replaced by a product of smaller ones.
 
 Sources: singular values for linear layers and convolutions of kernel 1 (Denton et al., 2014, §3.2), Tucker-2 (Kim et
-al., 2016, eq. 3-6) or canonical polyadic form (Lebedev et al., 2015, eq. 3-7) for other convolutions; see `_factors`.
-The greedy division of a budget is our own; `energy` is the rule of Denton et al. and Kim et al. use variational Bayes.
+al., 2016, eq. 3-6) or canonical polyadic form (Lebedev et al., 2015, eq. 3-7) for other convolutions; see
+`factoring.factors`. The greedy division of a budget is our own; `energy` is the rule of Denton et al. and Kim et al.
+use variational Bayes.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from edgeopt.passes._base import PassContext, PassReport
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from edgeopt.passes._factors import Factoring
-    from edgeopt.passes._low_rank import Layer, Observed
-    from edgeopt.passes._ranks import Candidate, Chosen
+    from edgeopt.passes.factoring.factors import Factoring
+    from edgeopt.passes.factoring.low_rank import Layer, Observed
+    from edgeopt.passes.factoring.ranks import Candidate, Chosen
 
 DEFAULT_BUDGET = 0.5
 
@@ -95,9 +96,9 @@ class Factorise:
         """
         import onnx
 
-        from edgeopt.passes._graph import save_sorted
-        from edgeopt.passes._low_rank import find_layers, observe
-        from edgeopt.passes._low_rank_graph import replace_layers
+        from edgeopt.passes.factoring.low_rank import find_layers, observe
+        from edgeopt.passes.factoring.low_rank_graph import replace_layers
+        from edgeopt.passes.graphs.questions import save_sorted
 
         weighted = self.options.weighting == "inputs"
         if weighted and context.calibration is None:
@@ -119,8 +120,8 @@ class Factorise:
 
     def _demand_names(self, model: Any, layers: Sequence[Layer], context: PassContext) -> None:
         """Layers kept in float are float as a product too: their names are checked, the stages' names are known."""
-        from edgeopt.passes._graph import demand_nodes
-        from edgeopt.passes._low_rank import without_stage
+        from edgeopt.passes.factoring.low_rank import without_stage
+        from edgeopt.passes.graphs.questions import demand_nodes
 
         if not layers:
             raise PassError("the network has no layer with constant weights.")
@@ -138,12 +139,12 @@ class Factorise:
         return layer.reason
 
     def _geometry(self, seen: Observed) -> Any:
-        from edgeopt.passes._factors import ONCE
+        from edgeopt.passes.factoring.factors import ONCE
 
         return seen.geometry if self.options.cost == "macs" else ONCE
 
     def _candidates(self, layers: Sequence[Layer], seen: Mapping[str, Observed], seed: int) -> list[Candidate]:
-        from edgeopt.passes._ranks import Candidate
+        from edgeopt.passes.factoring.ranks import Candidate
 
         found = []
         for layer in layers:
@@ -155,8 +156,8 @@ class Factorise:
         return found
 
     def _factoring(self, layer: Layer, seen: Observed, seed: int) -> Factoring:
-        from edgeopt.passes._factors import Svd, Whitening
-        from edgeopt.passes._tensor_factors import Cp, Tucker
+        from edgeopt.passes.factoring.factors import Svd, Whitening
+        from edgeopt.passes.factoring.tensor_factors import Cp, Tucker
 
         whitening = None if seen.moment is None else Whitening.of(seen.moment)
         if max(layer.weight.shape[2:], default=1) == 1:
@@ -169,7 +170,7 @@ class Factorise:
         return (Tucker if self.options.convolution == "tucker" else Cp)(layer.weight, whitening, seed)
 
     def _choose(self, layers: Sequence[Layer], candidates: list[Candidate], seen: Mapping[str, Observed]) -> Chosen:
-        from edgeopt.passes._ranks import Chosen, by_budget, by_layer
+        from edgeopt.passes.factoring.ranks import Chosen, by_budget, by_layer
 
         options = self.options
         if options.energy is options.rank_ratio is options.rank is None:
@@ -202,6 +203,6 @@ class Factorise:
 
 
 def _sentence(layers: Sequence[Layer], skipped: Mapping[str, str]) -> str:
-    from edgeopt.passes._layers import skips
+    from edgeopt.passes.graphs.layers import skips
 
     return skips(dict(skipped), len(layers))[0]

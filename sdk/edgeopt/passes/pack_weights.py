@@ -1,8 +1,8 @@
 """Weights stored in 8, 4, 2 or 1 bits, computed in float: a smaller file of any network.
 
-Codes and scales are those of `_grid` (Krishnamoorthi, 2018, §3.1.2; Li, Zhang, Liu, 2016; Rastegari et al., 2016), the
-packing of several codes in a byte is `_packing`'s. Standard operators, so every runtime of opset 13 reads the file; a
-runtime's own 4-bit kernels (`quantise_weights`) know MatMul alone.
+Codes and scales are those of `quantising.grid` (Krishnamoorthi, 2018, §3.1.2; Li, Zhang, Liu, 2016; Rastegari et al.,
+2016), the packing of several codes in a byte is `quantising.packing`'s. Standard operators, so every runtime of opset
+13 reads the file; a runtime's own 4-bit kernels (`quantise_weights`) know MatMul alone.
 
 ONNX Runtime folds casts, look-ups and products of constants while it loads, but never a DequantizeLinear, which it
 computes again at each inference: on a 256 x 256 x 3 x 3 convolution over 14 x 14 that took 5.4 ms instead of 3.8 at
@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext, PassReport
-from edgeopt.passes._graph import demand_nodes, save_sorted
-from edgeopt.passes._prepare import opset_of, prepare
+from edgeopt.passes.graphs.prepare import opset_of, prepare
+from edgeopt.passes.graphs.questions import demand_nodes, save_sorted
 
 if TYPE_CHECKING:
-    from edgeopt.passes._storing import Storing
+    from edgeopt.passes.quantising.storing import Storing
 
 FOUR_BIT_OPSET = 21
 """The first whose DequantizeLinear takes 4 bits; onnxruntime 1.18 and later has it."""
@@ -75,7 +75,7 @@ class PackWeights:
         """
         import onnx
 
-        from edgeopt.passes._storing import Storing
+        from edgeopt.passes.quantising.storing import Storing
 
         model = onnx.load(source)
         if not any(node.op_type == "DequantizeLinear" for node in model.graph.node):

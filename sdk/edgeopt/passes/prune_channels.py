@@ -1,7 +1,8 @@
 """Structured pruning of channels: whole channels of convolutions and linear layers go, with all that depends on them.
 
 Source: Fang, Ma, Song, Bi Mi, Wang: DepGraph: Towards Any Structural Pruning, 2023, for what goes together; each
-criterion is cited in `_importance`. All is found on the network itself, so torch networks and ONNX files are alike.
+criterion is cited in `pruning.importance`. All is found on the network itself, so torch networks and ONNX files are
+alike.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class PruneChannels:
             )
         from edgeopt.graph.torch_export import export_onnx
         from edgeopt.graph.torch_import import import_onnx
-        from edgeopt.passes._prune import prune
+        from edgeopt.passes.pruning.rounds import prune
 
         network = import_onnx(source)
         notes = prune(network, self.options, context)

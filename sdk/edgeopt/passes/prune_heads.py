@@ -64,7 +64,7 @@ class PruneHeads:
         """
         from edgeopt.graph.torch_export import export_onnx
         from edgeopt.graph.torch_import import import_onnx
-        from edgeopt.passes._head_choice import prune_heads
+        from edgeopt.passes.pruning.head_choice import prune_heads
 
         network, notes = prune_heads(import_onnx(source), self.options, context)
         export_onnx(network, like=source, destination=destination)

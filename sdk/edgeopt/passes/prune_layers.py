@@ -66,7 +66,7 @@ class PruneLayers:
         """
         from edgeopt.graph.torch_export import export_onnx
         from edgeopt.graph.torch_import import import_onnx
-        from edgeopt.passes._skipping import leave_out
+        from edgeopt.passes.pruning.blocks import leave_out
 
         network = import_onnx(source)
         notes = leave_out(network, self.options, context)

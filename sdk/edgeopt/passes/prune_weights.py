@@ -1,7 +1,7 @@
 """Unstructured pruning: single weights, neurons or N of each M go to zero, at once or step by step while training.
 
-Sources in `_sparsity`; the gradual schedule is Zhu, Gupta: To prune, or not to prune: exploring the efficacy of pruning
-for model compression, 2017, eq. 1.
+Sources in `pruning.sparsity`; the gradual schedule is Zhu, Gupta: To prune, or not to prune: exploring the efficacy of
+pruning for model compression, 2017, eq. 1.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext, PassReport
-from edgeopt.passes._graph import demand_nodes
+from edgeopt.passes.graphs.questions import demand_nodes
 
 if TYPE_CHECKING:
     from edgeopt.graph.torch_import import ImportedNetwork
-    from edgeopt.passes._pruning_schedule import Choice
-    from edgeopt.passes._sparsity import Masked, Rule
-    from edgeopt.passes._torch_weights import LayerWeight
+    from edgeopt.passes.pruning.pace import Choice
+    from edgeopt.passes.pruning.sparsity import Masked, Rule
+    from edgeopt.passes.quantising.torch_weights import LayerWeight
     from edgeopt.training.samples import Samples
 
 _PATTERN = re.compile(r"([1-9]\d*):([1-9]\d*)")
@@ -96,7 +96,7 @@ class Options:
     @property
     def rule(self) -> Rule:
         """What may go."""
-        from edgeopt.passes._sparsity import Rule
+        from edgeopt.passes.pruning.sparsity import Rule
 
         return Rule(self.unit == "neurons", self.scope == "global", *self._kept_of_group())
 
@@ -132,8 +132,8 @@ class PruneWeights:
 
         from edgeopt.graph.torch_export import export_onnx
         from edgeopt.graph.torch_import import import_onnx
-        from edgeopt.passes._pruning_schedule import Choice
-        from edgeopt.passes._sparsity import Masked, share_of
+        from edgeopt.passes.pruning.pace import Choice
+        from edgeopt.passes.pruning.sparsity import Masked, share_of
 
         demand_nodes(onnx.load(source, load_external_data=False), context.keep_float)
         network = import_onnx(source)
@@ -150,8 +150,8 @@ class PruneWeights:
         """Weights that may go, and a sentence on layers that may not."""
         from torch import nn
 
-        from edgeopt.passes._sparsity import fits
-        from edgeopt.passes._torch_weights import layer_weights, node_names, paths_of
+        from edgeopt.passes.pruning.sparsity import fits
+        from edgeopt.passes.quantising.torch_weights import layer_weights, node_names, paths_of
 
         rule, every = self.options.rule, layer_weights(network)
         kept = paths_of(network, context.keep_float)
@@ -186,8 +186,8 @@ class PruneWeights:
 
     def _train(self, masked: Masked, choice: Choice, context: PassContext) -> tuple[str, ...]:
         """Prune gradually; what counts as the best begins where the zeros are all there."""
-        from edgeopt.passes._imitation import after_original
         from edgeopt.passes._training import train_pass
+        from edgeopt.passes.quantising.imitation import after_original
 
         assert choice.samples is not None
         labelled = choice.samples.labelled

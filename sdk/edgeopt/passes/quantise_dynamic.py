@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from edgeopt.passes._base import PassContext, PassReport, saturates
-from edgeopt.passes._graph import demand_nodes, demand_weight_share, with_rewritten_gemm
-from edgeopt.passes._prepare import prepare
+from edgeopt.passes.graphs.prepare import prepare
+from edgeopt.passes.graphs.questions import demand_nodes, demand_weight_share, with_rewritten_gemm
 
 LAYERS = frozenset({"MatMul", "Gemm", "LSTM"})
 

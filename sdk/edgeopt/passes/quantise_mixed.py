@@ -1,8 +1,8 @@
 """Mixed precision: each layer in float, int8 or 4-bit weights, as a budget of size or time asks and accuracy allows.
 
 Source: Wu, Judd, Zhang, Isaev, Micikevicius: Integer Quantization for Deep Learning Inference, 2020, §6.1 (sensitivity
-of one layer at a time, `_rank`); layers become cheaper by loss for each unit saved (`_mixture`). The file is made by
-`quantise_weights` (4 bits: MatMul and Gemm) and `quantise_static` (int8).
+of one layer at a time, `quantising.rank`); layers become cheaper by loss for each unit saved (`quantising.mixture`).
+The file is made by `quantise_weights` (4 bits: MatMul and Gemm) and `quantise_static` (int8).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from edgeopt.errors import PassError
 from edgeopt.passes import quantise_static, quantise_weights
 from edgeopt.passes._base import PassContext, PassReport
-from edgeopt.passes._mixture import FLOAT, Choice, choose
-from edgeopt.passes._prepare import prepare
-from edgeopt.passes.calibrators import Method
+from edgeopt.passes.graphs.prepare import prepare
+from edgeopt.passes.quantising.calibrators import Method
+from edgeopt.passes.quantising.mixture import FLOAT, Choice, choose
 
 if TYPE_CHECKING:
-    from edgeopt.passes._layers import Layer, Network
+    from edgeopt.passes.graphs.layers import Layer, Network
 
 Precision = Literal["int8", "int4"]
 
@@ -91,9 +91,9 @@ class QuantiseMixed:
             PassError: No calibration samples, a budget that nothing meets, costs of an unknown layer, an unknown node
                 in `keep_float`, or a quantising pass failed.
         """
-        from edgeopt.passes._graph import demand_nodes
-        from edgeopt.passes._layers import Network, skips
-        from edgeopt.passes._watch import demand_samples
+        from edgeopt.passes.graphs.layers import Network, skips
+        from edgeopt.passes.graphs.questions import demand_nodes
+        from edgeopt.passes.graphs.watch import demand_samples
 
         samples = demand_samples(context.calibration, "mixed precision")
         context = replace(context, calibration=samples, cache=context.cache or context.work)
@@ -129,8 +129,8 @@ class QuantiseMixed:
     def _losses(self, prepared: Path, precision: str, context: PassContext) -> dict[str, float]:
         """Error of the outputs with one layer at a time in a precision, by layer; kept in the cache."""
         from edgeopt.passes._files import file_digest
-        from edgeopt.passes._rank import rank_layers
         from edgeopt.passes.make import digest_of
+        from edgeopt.passes.quantising.rank import rank_layers
 
         assert context.cache is not None
         assert context.calibration is not None
@@ -208,7 +208,7 @@ def _not_int8(network: Network, current: Path, context: PassContext, chosen: Map
     """Nodes of the file that `quantise_static` must leave: layers with another precision, and their biases."""
     import onnx
 
-    from edgeopt.passes._graph import with_rewritten_gemm
+    from edgeopt.passes.graphs.questions import with_rewritten_gemm
 
     there = {node.name for node in onnx.load(prepare(current, context), load_external_data=False).graph.node}
     names = [name for name, precision in chosen.items() if precision != "int8"]

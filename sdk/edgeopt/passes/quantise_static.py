@@ -28,10 +28,10 @@ from typing import Any, ClassVar, Literal
 
 from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext, PassReport, saturates
-from edgeopt.passes._graph import demand_nodes, demand_weight_share, save_sorted
-from edgeopt.passes._prepare import QDQ_OPSET, opset_of, prepare
-from edgeopt.passes._ranges import spreads
-from edgeopt.passes.calibrators import Method, Spread, cut
+from edgeopt.passes.graphs.prepare import QDQ_OPSET, opset_of, prepare
+from edgeopt.passes.graphs.questions import demand_nodes, demand_weight_share, save_sorted
+from edgeopt.passes.quantising.calibrators import Method, Spread, cut
+from edgeopt.passes.quantising.ranges import spreads
 
 OPERATORS = (
     "Add",

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from edgeopt.passes._base import PassContext, PassReport
-from edgeopt.passes._graph import demand_nodes, demand_weight_share, save_sorted, with_rewritten_gemm
-from edgeopt.passes._prepare import prepare
+from edgeopt.passes.graphs.prepare import prepare
+from edgeopt.passes.graphs.questions import demand_nodes, demand_weight_share, save_sorted, with_rewritten_gemm
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,8 @@ class Recalibrate:
         """
         from edgeopt.graph.torch_export import export_onnx
         from edgeopt.graph.torch_import import import_onnx
-        from edgeopt.passes._batch_norm import recalibrate
-        from edgeopt.passes._recovery import batch_that_fits, calibration_of
+        from edgeopt.passes.recovery.batch_norm import recalibrate
+        from edgeopt.passes.recovery.looking import batch_that_fits, calibration_of
 
         network = import_onnx(source)
         samples = calibration_of(context, network.input_names, self.options.samples)

@@ -224,7 +224,7 @@ def _ranked(
         }
         try:
             rows = run_child(
-                "edgeopt.passes._rank:rank_layers",
+                "edgeopt.passes.quantising.rank:rank_layers",
                 arguments,
                 deadline_seconds=seconds + context.deadline_seconds,
                 what="ranking the layers",

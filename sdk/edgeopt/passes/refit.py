@@ -71,8 +71,8 @@ class Refit:
 
         from edgeopt.graph.torch_export import export_onnx
         from edgeopt.graph.torch_import import import_onnx
-        from edgeopt.passes._recovery import batch_that_fits, calibration_of
-        from edgeopt.passes._refitting import Refitting, refit
+        from edgeopt.passes.recovery.looking import batch_that_fits, calibration_of
+        from edgeopt.passes.recovery.refitting import Refitting, refit
 
         deadline = time.monotonic() + self.options.max_seconds
         network, original = import_onnx(source), import_onnx(context.original or source)

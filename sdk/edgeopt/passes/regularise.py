@@ -79,7 +79,7 @@ class Regularise:
         """
         from edgeopt.graph.torch_export import export_onnx
         from edgeopt.graph.torch_import import import_onnx
-        from edgeopt.passes._regularising import regularise
+        from edgeopt.passes.pruning.regularising import regularise
 
         network = import_onnx(source)
         notes = regularise(network, self.options, context)

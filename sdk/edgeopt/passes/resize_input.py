@@ -65,9 +65,9 @@ class ResizeInput:
         """
         import onnx
 
-        from edgeopt.passes._feeds import inner_values
-        from edgeopt.passes._graph import demand_nodes
-        from edgeopt.passes._resolution import adapt
+        from edgeopt.passes.graphs.feeds import inner_values
+        from edgeopt.passes.graphs.questions import demand_nodes
+        from edgeopt.passes.graphs.resolution import adapt
 
         model = onnx.load(source)
         demand_nodes(model, context.keep_float)
@@ -112,7 +112,7 @@ class ResizeInput:
         """Let all that reads the picture read the smaller one."""
         import onnx
 
-        from edgeopt.passes._prepare import opset_of
+        from edgeopt.passes.graphs.prepare import opset_of
 
         small = f"{name}/smaller"
         for node in model.graph.node:

@@ -1,8 +1,9 @@
 """AdaRound: rounds each weight up or down as changes the layer's output least on calibration inputs.
 
 Source: Nagel, Amjad, van Baalen, Louizos, Blankevoort: Up or Down? Adaptive Rounding for Post-Training Quantization,
-2020, equations 21 to 25 (`_adaround`): layer by layer, inputs from the network rounded so far, outputs from the float
-one, behind the ReLU where there is one. What error remains on average goes into the bias (Nagel et al. 2019, §4.2).
+2020, equations 21 to 25 (`quantising.adaround`): layer by layer, inputs from the network rounded so far, outputs from
+the float one, behind the ReLU where there is one. What error remains on average goes into the bias (Nagel et al. 2019,
+§4.2).
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from edgeopt.passes._base import PassContext, PassReport
-from edgeopt.passes._prepare import prepare
+from edgeopt.passes.graphs.prepare import prepare
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from edgeopt.passes._adaround import Task
-    from edgeopt.passes._grid import Floats
-    from edgeopt.passes._layers import Layer, Network
-    from edgeopt.passes._rounding import Lattice
+    from edgeopt.passes.graphs.layers import Layer, Network
+    from edgeopt.passes.quantising.adaround import Task
+    from edgeopt.passes.quantising.grid import Floats
+    from edgeopt.passes.quantising.rounding import Lattice
 
 _ROWS_BYTES = 64 << 20
 """Inputs of one layer that are kept, at most."""
@@ -85,9 +86,9 @@ class RoundWeights:
         """
         import numpy as np
 
-        from edgeopt.passes._layers import Network
-        from edgeopt.passes._rounding import Lattice, Round
-        from edgeopt.passes._watch import demand_samples
+        from edgeopt.passes.graphs.layers import Network
+        from edgeopt.passes.graphs.watch import demand_samples
+        from edgeopt.passes.quantising.rounding import Lattice, Round
 
         samples = demand_samples(context.calibration, "adaptive rounding")
         prepared = prepare(source, context)
@@ -107,8 +108,8 @@ class RoundWeights:
         """Rows of the layer's inputs in the rounded network and of its outputs in the exact one."""
         import numpy as np
 
-        from edgeopt.passes._adaround import Task
-        from edgeopt.passes._watch import rows, watch
+        from edgeopt.passes.graphs.watch import rows, watch
+        from edgeopt.passes.quantising.adaround import Task
 
         output = exact.output(layer)
         row_bytes = 4 * (layer.inputs * int(np.prod(layer.kernel)) + layer.outputs)
@@ -131,7 +132,7 @@ def _round(
     """Round one layer and correct its bias; whether any channel is better for what was learnt."""
     import numpy as np
 
-    from edgeopt.passes._adaround import learn
+    from edgeopt.passes.quantising.adaround import learn
 
     weight = network.weight(layer)
     form = (layer.groups, layer.outputs // layer.groups, -1)

@@ -66,7 +66,7 @@ class SelectFeatures:
         """
         from edgeopt.graph.torch_export import export_onnx
         from edgeopt.graph.torch_import import import_onnx
-        from edgeopt.passes._features import select
+        from edgeopt.passes.pruning.features import select
 
         network = import_onnx(source)
         notes = select(network, self.options, context)

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeopt.errors import PassError
 from edgeopt.passes._base import EXACT, PassContext, PassReport
-from edgeopt.passes._prepare import prepare
+from edgeopt.passes.graphs.prepare import prepare
 
 if TYPE_CHECKING:
-    from edgeopt.passes._layers import Array, Layer, Network
+    from edgeopt.passes.graphs.layers import Array, Layer, Network
 
 _LEAST = 1e-5
 """Maxima below this count as this, as in the authors' code: a dead channel must not blow up its weights."""
@@ -71,8 +71,8 @@ class SmoothActivations:
         Raises:
             PassError: No calibration samples, or no layer whose input can be scaled.
         """
-        from edgeopt.passes._layers import Network
-        from edgeopt.passes._watch import demand_samples
+        from edgeopt.passes.graphs.layers import Network
+        from edgeopt.passes.graphs.watch import demand_samples
 
         samples = demand_samples(context.calibration, "smoothing")
         network = Network.load(prepare(source, context))
@@ -168,7 +168,7 @@ def _largest(network: Network, tensors: list[str], samples: Path, limit: int) ->
     """Largest magnitude of each channel of the tensors' last axis, over the samples."""
     import numpy as np
 
-    from edgeopt.passes._watch import watch
+    from edgeopt.passes.graphs.watch import watch
 
     found: dict[str, Array] = {}
     for values in watch(network.model, tensors, samples, limit):
@@ -182,7 +182,7 @@ def _smooth(network: Network, spot: _Spot, largest: Array, alpha: float) -> None
     """Divide an activation by s (eq. 4) and multiply the weights that read it."""
     import numpy as np
 
-    from edgeopt.passes._chains import input_columns, scaled_inputs, scaled_outputs
+    from edgeopt.passes.graphs.chains import input_columns, scaled_inputs, scaled_outputs
 
     weights = [network.weight(reader) for reader in spot.readers]
     reading = np.max([np.abs(input_columns(*both)).max(1) for both in zip(spot.readers, weights, strict=True)], axis=0)

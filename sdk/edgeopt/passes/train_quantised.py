@@ -1,7 +1,7 @@
 """Quantisation-aware training: weights of 8, 4, 2 or 1 bits that were trained as such, in a float file.
 
-Sources in `_fake_quantisation`. Batch norms are folded into the convolutions before the training, as every runtime
-folds them: the grid has to be that of the folded weights. The result's weights lie exactly on the grid that
+Sources in `quantising.fake_quantisation`. Batch norms are folded into the convolutions before the training, as every
+runtime folds them: the grid has to be that of the folded weights. The result's weights lie exactly on the grid that
 `quantise_static` (8 bits; 2 and 1 bits too, whose codes are codes of 8 bits) or `pack_weights` (4, 2, 1) finds.
 """
 
@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgeopt.passes._base import PassContext, PassReport, saturates
-from edgeopt.passes._graph import demand_nodes
-from edgeopt.passes._prepare import prepare
+from edgeopt.passes.graphs.prepare import prepare
+from edgeopt.passes.graphs.questions import demand_nodes
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from edgeopt.passes._fake_quantisation import Rounding
-    from edgeopt.passes._torch_weights import LayerWeight
+    from edgeopt.passes.quantising.fake_quantisation import Rounding
+    from edgeopt.passes.quantising.torch_weights import LayerWeight
     from edgeopt.training.samples import Samples
 
 _OBSERVED_BATCHES = 8
@@ -97,11 +97,10 @@ class TrainQuantised:
 
         from edgeopt.graph.torch_export import export_onnx
         from edgeopt.graph.torch_import import import_onnx
-        from edgeopt.passes._distilling import keeping_zeros
-        from edgeopt.passes._fake_quantisation import Quantised
-        from edgeopt.passes._imitation import after_original
-        from edgeopt.passes._torch_weights import demand_weights, layer_weights, paths_of
-        from edgeopt.passes._training import train_pass, training_of
+        from edgeopt.passes._training import train_pass, training_of, zeros_kept
+        from edgeopt.passes.quantising.fake_quantisation import Quantised
+        from edgeopt.passes.quantising.imitation import after_original
+        from edgeopt.passes.quantising.torch_weights import demand_weights, layer_weights, paths_of
 
         prepared = prepare(source, context)
         demand_nodes(onnx.load(prepared, load_external_data=False), context.keep_float)
@@ -114,13 +113,13 @@ class TrainQuantised:
         roundings = self._roundings(network, weights, context)
         model = Quantised(network, roundings, activations=self.options.activation_bits == 8)
         model.observe(_batches(samples, self.options.batch_size))
-        zeros = keeping_zeros(model) if self.options.bits > 1 else None  # binary weights have no zero
+        zeros = zeros_kept(model) if self.options.bits > 1 else None  # binary weights have no zero
         notes = train_pass(model, samples, self.options, context, loss=loss, after_step=zeros)
         export_onnx(model.bake(), like=prepared, destination=destination)
         return PassReport((*notes, self._note(roundings, labelled=samples.labelled)), context.keep_float)
 
     def _roundings(self, network: nn.Module, weights: list[LayerWeight], context: PassContext) -> list[Rounding]:
-        from edgeopt.passes._fake_quantisation import Rounding
+        from edgeopt.passes.quantising.fake_quantisation import Rounding
 
         reduced = saturates(context.machine, context.isa)
         most = max(self.options.bits, self.options.bits_at_ends)

@@ -145,7 +145,7 @@ def _width_errors(start: Path, spec: PassSpec, maker: Maker, step: int) -> dict[
         raise PassError("prune_channels needs typical inputs and got none.", remedy="Give --data file.py:function.")
     with tempfile.TemporaryDirectory(dir=maker.context.cache, prefix="work-") as work:
         answer: dict[str, Any] = run_child(
-            "edgeopt.passes._width_errors:width_errors",
+            "edgeopt.passes.pruning.width_errors:width_errors",
             {
                 "source": str(start),
                 "calibration": str(calibration),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgeopt.passes.calibrators import BINS, Spread, cut
+from edgeopt.passes.quantising.calibrators import BINS, Spread, cut
 
 
 def spread_of(values):

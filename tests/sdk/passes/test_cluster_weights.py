@@ -8,9 +8,9 @@ from onnx import numpy_helper
 
 from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext
-from edgeopt.passes._clusters import assigned, centroids
-from edgeopt.passes._prepare import prepare
-from edgeopt.passes._weights import constant_weights
+from edgeopt.passes.graphs.prepare import prepare
+from edgeopt.passes.graphs.weights import constant_weights
+from edgeopt.passes.quantising.clusters import assigned, centroids
 from edgeopt.testing.passes import CHECKS, Case
 from support.precision import applied, changed, outputs, top1
 from support.trained import trained

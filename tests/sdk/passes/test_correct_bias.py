@@ -5,11 +5,11 @@ from onnx import numpy_helper
 
 from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext
-from edgeopt.passes._grid import exact
-from edgeopt.passes._layers import Network
-from edgeopt.passes._prepare import prepare
-from edgeopt.passes._rounding import Lattice
 from edgeopt.passes.correct_bias import Options
+from edgeopt.passes.graphs.layers import Network
+from edgeopt.passes.graphs.prepare import prepare
+from edgeopt.passes.quantising.grid import exact
+from edgeopt.passes.quantising.rounding import Lattice
 from edgeopt.testing.passes import CHECKS, Case
 from support.precision import EXACT_DOT, SATURATING, applied, changed, outputs, top1
 from support.trained import trained

@@ -5,7 +5,7 @@ import pytest
 from edgeopt.core.recipe import PassSpec
 from edgeopt.errors import ModelError, PassError
 from edgeopt.graph.torch_import import import_onnx
-from edgeopt.passes._depth import blocks_of
+from edgeopt.passes.pruning.depth import blocks_of
 from edgeopt.passes.registry import load_pass
 from edgeopt.testing.passes import CHECKS, Case
 from edgeopt.training.samples import Samples

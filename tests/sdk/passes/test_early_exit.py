@@ -12,7 +12,7 @@ from edgeopt.core.recipe import PassSpec
 from edgeopt.errors import PassError
 from edgeopt.graph.evaluate import evaluate_onnx
 from edgeopt.passes._base import PassContext
-from edgeopt.passes._exit_heads import confidence, threshold
+from edgeopt.passes.exits.exit_heads import confidence, threshold
 from edgeopt.passes.registry import load_pass
 from edgeopt.testing.passes import CHECKS, Case
 from edgeopt_runner.protocol.samples import SampleFile, write_samples

@@ -4,10 +4,10 @@ import pytest
 
 from edgeopt.errors import ParityError, PassError
 from edgeopt.passes._base import EXACT, PassContext
-from edgeopt.passes._chains import input_columns, pairs
-from edgeopt.passes._layers import Network
-from edgeopt.passes._prepare import prepare
 from edgeopt.passes.equalise import Equalise, Options
+from edgeopt.passes.graphs.chains import input_columns, pairs
+from edgeopt.passes.graphs.layers import Network
+from edgeopt.passes.graphs.prepare import prepare
 from edgeopt.testing.passes import CHECKS, Case
 from edgeopt_runner.protocol.samples import write_samples
 from support.networks import constant, save

@@ -9,7 +9,7 @@ from edgeopt.errors import PassError
 from edgeopt.graph.evaluate import evaluate_onnx
 from edgeopt.graph.inspect import inspect_onnx
 from edgeopt.passes._base import PassContext
-from edgeopt.passes._factors import Svd, Whitening
+from edgeopt.passes.factoring.factors import Svd, Whitening
 from edgeopt.passes.make import MakeContext, make_variant
 from edgeopt.passes.registry import load_pass
 from edgeopt.testing.passes import CHECKS, Case

@@ -8,7 +8,7 @@ from onnx import helper
 
 from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext
-from edgeopt.passes._graph import demand_weight_share, weight_elements
+from edgeopt.passes.graphs.questions import demand_weight_share, weight_elements
 from edgeopt.passes.quantise_static import Options, QuantiseStatic
 from support.compressing import sample_file
 from support.networks import constant, save

@@ -2,9 +2,18 @@ import numpy as np
 import pytest
 import torch
 
-from edgeopt.passes._fake_quantisation import Rounding, on_grid
-from edgeopt.passes._grid import ALL_BITS, best_scale, codes_at, exact, nearest, range_scale, smallest, top_code
-from edgeopt.passes._torch_weights import LayerWeight
+from edgeopt.passes.quantising.fake_quantisation import Rounding, on_grid
+from edgeopt.passes.quantising.grid import (
+    ALL_BITS,
+    best_scale,
+    codes_at,
+    exact,
+    nearest,
+    range_scale,
+    smallest,
+    top_code,
+)
+from edgeopt.passes.quantising.torch_weights import LayerWeight
 
 
 def weights(*shape, seed=0):

@@ -4,8 +4,8 @@ import onnxruntime
 import pytest
 
 from edgeopt.passes._base import PassContext
-from edgeopt.passes._layers import Network, skips
-from edgeopt.passes._prepare import prepare
+from edgeopt.passes.graphs.layers import Network, skips
+from edgeopt.passes.graphs.prepare import prepare
 from support.networks import constant, mlp_onnx, save
 from support.trained import trained
 

@@ -9,8 +9,8 @@ import pytest
 
 from edgeopt.core.recipe import PassSpec, Recipe
 from edgeopt.errors import ParityError, PassError
-from edgeopt.passes._graph import census
 from edgeopt.passes._step import check_parity
+from edgeopt.passes.graphs.questions import census
 from edgeopt.passes.make import make_variant
 from support.compressing import make_context, sample_file
 from support.networks import broken_nan_onnx, constant_onnx, matmul_transformer_onnx, mlp_onnx, small_cnn_onnx

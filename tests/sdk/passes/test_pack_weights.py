@@ -9,9 +9,9 @@ from onnx import numpy_helper
 
 from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext
-from edgeopt.passes._grid import nearest
-from edgeopt.passes._prepare import opset_of, prepare
-from edgeopt.passes._weights import constant_weights
+from edgeopt.passes.graphs.prepare import opset_of, prepare
+from edgeopt.passes.graphs.weights import constant_weights
+from edgeopt.passes.quantising.grid import nearest
 from edgeopt.testing.passes import CHECKS, Case
 from support.networks import constant, save
 from support.precision import applied, outputs, top1

@@ -2,7 +2,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgeopt.passes._packing import Packer, digit_table, digits_in_a_byte, pack_digits
+from edgeopt.passes.quantising.packing import Packer, digit_table, digits_in_a_byte, pack_digits
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from onnx import helper
 from edgeopt.core.recipe import PassSpec, Recipe
 from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext
-from edgeopt.passes._prepare import opset_of, prepare
+from edgeopt.passes.graphs.prepare import opset_of, prepare
 from edgeopt.passes.make import make_variant
 from edgeopt.passes.quantise_static import _demand_opset
 from support.compressing import make_context

@@ -16,9 +16,9 @@ from edgeopt.core.recipe import PassSpec
 from edgeopt.errors import PassError
 from edgeopt.graph.torch_import import import_onnx
 from edgeopt.passes._base import PassContext
-from edgeopt.passes._channels import Dependencies, Trial, outputs
-from edgeopt.passes._pruning import size_of
 from edgeopt.passes.prune_channels import Options, PruneChannels
+from edgeopt.passes.pruning.channels import Dependencies, Trial, outputs
+from edgeopt.passes.pruning.subject import size_of
 from edgeopt.passes.registry import load_pass
 from edgeopt.testing.passes import CHECKS, Case
 from edgeopt.training.engine import train

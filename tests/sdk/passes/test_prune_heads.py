@@ -15,9 +15,9 @@ from edgeopt.errors import PassError
 from edgeopt.graph.session import open_session
 from edgeopt.graph.torch_import import import_onnx
 from edgeopt.passes._base import PassContext
-from edgeopt.passes._channels import outputs
-from edgeopt.passes._heads import Attention, attentions
 from edgeopt.passes.prune_heads import Options, PruneHeads
+from edgeopt.passes.pruning.channels import outputs
+from edgeopt.passes.pruning.heads import Attention, attentions
 from edgeopt.passes.registry import load_pass
 from edgeopt.testing.passes import CHECKS, Case
 from edgeopt.training.samples import Samples
@@ -147,7 +147,7 @@ def test_a_trained_transformer_loses_a_quarter_of_its_heads(importance: str, tmp
 
 
 def test_the_chosen_heads_cost_less_than_the_worst_choice(tmp_path: Path) -> None:
-    from edgeopt.passes._head_removal import without_heads
+    from edgeopt.passes.pruning.head_removal import without_heads
 
     made, _ = _prune(trained("transformer").network, tmp_path, ratio=0.5, ranking="layer")
     network = import_onnx(trained("transformer").network)

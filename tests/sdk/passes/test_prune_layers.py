@@ -14,9 +14,9 @@ from edgeopt.errors import PassError
 from edgeopt.graph.session import open_session
 from edgeopt.graph.torch_import import import_onnx
 from edgeopt.passes._base import PassContext
-from edgeopt.passes._channels import outputs
-from edgeopt.passes._pruning import size_of
 from edgeopt.passes.prune_layers import Options, PruneLayers
+from edgeopt.passes.pruning.channels import outputs
+from edgeopt.passes.pruning.subject import size_of
 from edgeopt.passes.registry import load_pass
 from edgeopt.testing.passes import CHECKS, Case
 from edgeopt.training.engine import train

@@ -9,11 +9,11 @@ from onnx import numpy_helper
 from edgeopt.core.recipe import PassSpec
 from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext
-from edgeopt.passes._prepare import prepare
-from edgeopt.passes._pruning_schedule import Choice, zeros_at
-from edgeopt.passes._sparsity import Rule, chosen, magnitudes
-from edgeopt.passes._torch_weights import LayerWeight
-from edgeopt.passes._weights import constant_weights
+from edgeopt.passes.graphs.prepare import prepare
+from edgeopt.passes.graphs.weights import constant_weights
+from edgeopt.passes.pruning.pace import Choice, zeros_at
+from edgeopt.passes.pruning.sparsity import Rule, chosen, magnitudes
+from edgeopt.passes.quantising.torch_weights import LayerWeight
 from edgeopt.passes.registry import load_pass
 from edgeopt.testing.passes import CHECKS, Case
 from support.precision import top1

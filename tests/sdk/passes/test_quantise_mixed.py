@@ -4,9 +4,9 @@ import pytest
 
 from edgeopt.core.recipe import PassSpec
 from edgeopt.errors import PassError
-from edgeopt.passes._chains import pairs, scaled_inputs, scaled_outputs
-from edgeopt.passes._mixture import FLOAT, Choice, choose
+from edgeopt.passes.graphs.chains import pairs, scaled_inputs, scaled_outputs
 from edgeopt.passes.quantise_mixed import Options
+from edgeopt.passes.quantising.mixture import FLOAT, Choice, choose
 from edgeopt.passes.registry import load_pass
 from edgeopt.testing.passes import CHECKS, Case
 from support.precision import applied, changed, top1

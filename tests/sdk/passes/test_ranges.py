@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeopt.errors import PassError
-from edgeopt.passes._ranges import spreads
+from edgeopt.passes.quantising.ranges import spreads
 from edgeopt_runner.protocol.samples import SampleFile, write_samples
 from support.compressing import sample_file
 from support.networks import broken_nan_onnx, small_cnn_onnx

@@ -4,8 +4,8 @@ from torch import nn
 
 from edgeopt.core.recipe import PassSpec, Recipe
 from edgeopt.errors import DataError, PassError
-from edgeopt.passes._batch_norm import recalibrate
 from edgeopt.passes.make import MakeContext, make_variant
+from edgeopt.passes.recovery.batch_norm import recalibrate
 from edgeopt.passes.registry import load_pass
 from edgeopt.testing.passes import CHECKS, Case
 from edgeopt.training.samples import Samples

@@ -10,8 +10,8 @@ from edgeopt.core.recipe import PassSpec
 from edgeopt.errors import DataError, PassError
 from edgeopt.graph.torch_export import export_onnx
 from edgeopt.graph.torch_import import import_onnx
-from edgeopt.passes._kept_channels import kept_by_outputs, kept_by_weights
-from edgeopt.passes._least_squares import (
+from edgeopt.passes.recovery.kept_channels import kept_by_outputs, kept_by_weights
+from edgeopt.passes.recovery.least_squares import (
     NormalEquations,
     add_to_layer,
     columns_of,

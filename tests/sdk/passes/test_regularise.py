@@ -14,9 +14,9 @@ from edgeopt.core.recipe import PassSpec
 from edgeopt.errors import PassError
 from edgeopt.graph.torch_import import import_onnx
 from edgeopt.passes._base import PassContext
-from edgeopt.passes._channels import outputs
 from edgeopt.passes.prune_channels import Options as PruneOptions
 from edgeopt.passes.prune_channels import PruneChannels
+from edgeopt.passes.pruning.channels import outputs
 from edgeopt.passes.registry import load_pass
 from edgeopt.passes.regularise import Options, Regularise
 from edgeopt.testing.passes import CHECKS, Case

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from edgeopt.passes._adaround import Task, learn
 from edgeopt.passes._base import PassContext
-from edgeopt.passes._grid import exact
-from edgeopt.passes._layers import Network
-from edgeopt.passes._prepare import prepare
-from edgeopt.passes._rounding import Lattice
+from edgeopt.passes.graphs.layers import Network
+from edgeopt.passes.graphs.prepare import prepare
+from edgeopt.passes.quantising.adaround import Task, learn
+from edgeopt.passes.quantising.grid import exact
+from edgeopt.passes.quantising.rounding import Lattice
 from edgeopt.passes.round_weights import Options
 from edgeopt.testing.passes import CHECKS, Case
 from support.precision import applied, changed, outputs, top1

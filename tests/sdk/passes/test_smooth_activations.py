@@ -4,8 +4,8 @@ import pytest
 
 from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext
-from edgeopt.passes._chains import scaled_inputs
-from edgeopt.passes._layers import Network
+from edgeopt.passes.graphs.chains import scaled_inputs
+from edgeopt.passes.graphs.layers import Network
 from edgeopt.passes.smooth_activations import Options, SmoothActivations
 from edgeopt.testing.passes import CHECKS, Case
 from edgeopt_runner.protocol.samples import write_samples

@@ -7,11 +7,11 @@ from onnx import numpy_helper
 from edgeopt.core.recipe import PassSpec
 from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext
-from edgeopt.passes._fake_quantisation import Activation, Quantised, Rounding
-from edgeopt.passes._grid import exact, smallest
-from edgeopt.passes._prepare import prepare
-from edgeopt.passes._torch_weights import layer_weights
-from edgeopt.passes._weights import constant_weights
+from edgeopt.passes.graphs.prepare import prepare
+from edgeopt.passes.graphs.weights import constant_weights
+from edgeopt.passes.quantising.fake_quantisation import Activation, Quantised, Rounding
+from edgeopt.passes.quantising.grid import exact, smallest
+from edgeopt.passes.quantising.torch_weights import layer_weights
 from edgeopt.passes.registry import load_pass
 from edgeopt.testing.passes import CHECKS, Case
 from support.precision import applied, changed, outputs, top1, unbalanced

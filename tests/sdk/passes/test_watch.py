@@ -4,9 +4,9 @@ import pytest
 
 from edgeopt.errors import PassError
 from edgeopt.passes._base import PassContext
-from edgeopt.passes._layers import Network
-from edgeopt.passes._prepare import prepare
-from edgeopt.passes._watch import channel_mean, demand_samples, rows, upstream, watch
+from edgeopt.passes.graphs.layers import Network
+from edgeopt.passes.graphs.prepare import prepare
+from edgeopt.passes.graphs.watch import channel_mean, demand_samples, rows, upstream, watch
 from edgeopt_runner.protocol.samples import write_samples
 from support.networks import broken_nan_onnx, constant, save
 from support.trained import trained

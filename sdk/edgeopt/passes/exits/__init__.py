@@ -1,0 +1,1 @@
+"""Early exits: where a network can be left, and the heads that decide."""

@@ -1,0 +1,1 @@
+"""Pruning: groups of channels, heads, blocks, features, sparsity, and what tells their importance."""

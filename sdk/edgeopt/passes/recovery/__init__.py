@@ -1,0 +1,1 @@
+"""Recovery after compression: statistics measured anew, least squares, distillation, students."""
