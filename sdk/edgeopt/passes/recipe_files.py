@@ -12,6 +12,7 @@ from edgeopt.errors import DocumentError, PassError
 from edgeopt.passes.registry import load_pass
 
 _FIELDS = ("name", "passes", "precision", "recover", "when", "trains")
+_FORM = "Begin each with: - name: my-recipe, and list its passes under passes."
 
 
 @cache
@@ -31,7 +32,7 @@ def read_recipes(path: Path) -> tuple[NamedRecipe, ...]:
     if not isinstance(entries, list) or not entries:
         raise DocumentError(
             f"{path}: recipes are a list, this is {type(entries).__name__}.",
-            remedy="Begin each with: - name: my-recipe, and list its passes under passes.",
+            remedy=_FORM,
         )
     found = tuple(_recipe(path, entry) for entry in entries)
     names = [BASELINE.name, *(one.recipe.name for one in found)]
@@ -43,7 +44,10 @@ def read_recipes(path: Path) -> tuple[NamedRecipe, ...]:
 
 def _recipe(path: Path, entry: object) -> NamedRecipe:
     if not isinstance(entry, dict):
-        raise DocumentError(f"{path}: a recipe is a mapping of names to values, this is {entry!r:.60}.")
+        raise DocumentError(
+            f"{path}: a recipe is a mapping of names to values, this is {entry!r:.60}.",
+            remedy=_FORM,
+        )
     unknown = [str(key) for key in entry if key not in _FIELDS]
     if unknown:
         near = difflib.get_close_matches(unknown[0], _FIELDS, n=1)

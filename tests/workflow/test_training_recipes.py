@@ -1,0 +1,140 @@
+"""Recipes that train, of the user's own, and files of other tools, through the main job's making of variants."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgeopt
+from edgeopt.core.recipe import PassSpec, Recipe
+from edgeopt.core.variant import Variant
+from edgeopt.workflow import latency_table
+from edgeopt_runner.protocol.samples import SampleFile
+from support.trained import trained
+from support.workflow import SHORT, Heard
+
+MINE = """
+- name: narrow
+  when: for this test
+  passes:
+    - {name: prune_channels, options: {macs: 0.6, round_to: 4}}
+    - {name: refit}
+    - {name: fine_tune, options: {epochs: 2, learning_rate: 5e-3}}
+    - {name: simplify}
+- name: narrow-int8
+  precision: int8
+  passes:
+    - {name: prune_channels, options: {macs: 0.6, round_to: 4}}
+    - {name: refit}
+    - {name: fine_tune, options: {epochs: 2, learning_rate: 5e-3}}
+    - {name: simplify}
+    - {name: quantise_static}
+"""
+
+
+def arrays_of(samples: Path, path: Path) -> Path:
+    """A sample file as users give samples: arrays by input name, and labels."""
+    found = list(SampleFile(str(samples)))
+    images = np.concatenate([sample.inputs["image"] for sample in found])
+    np.savez(path, image=images, labels=np.concatenate([sample.label for sample in found]))
+    return path
+
+
+@pytest.fixture
+def request_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., edgeopt.Request]:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    files = trained("residual")
+    model = shutil.copy(files.network, tmp_path / "net.onnx")
+    data = edgeopt.DataRequest(
+        source=str(arrays_of(files.evaluation, tmp_path / "held.npz")),
+        training=str(arrays_of(files.training, tmp_path / "train.npz")),
+        calibration_samples=64,
+        evaluation_samples=300,
+    )
+
+    def build(**changes: Any) -> edgeopt.Request:
+        return replace(edgeopt.Request(str(model), data=data, profile="x86-avx2", threads=(1,)), **changes)
+
+    return build
+
+
+def made(request: edgeopt.Request, folder: Path, heard: Heard | None = None) -> dict[str, Variant]:
+    with edgeopt.Workspace.open() as workspace:
+        found = edgeopt.optimize(folder, request, workspace, listener=heard)
+    return {variant.name: variant for variant in found.variants}
+
+
+def test_a_file_of_recipes_prunes_trains_and_quantises_in_one_go(
+    request_of: Callable[..., edgeopt.Request], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.yaml").write_text(MINE)
+    names = ("narrow", "narrow-int8")
+    request = request_of(recipe_file=str(tmp_path / "mine.yaml"), recipes=names)
+    variants = made(request, tmp_path / "out")
+    original, narrow, narrow8 = (variants[name] for name in ("original", *names))
+    assert narrow.metric is not None
+    assert original.metric is not None
+    assert narrow.metric > original.metric - 0.03
+    assert narrow8.artifact.size_bytes < narrow.artifact.size_bytes < original.artifact.size_bytes
+    assert any("MACs" in note for note in narrow.notes)
+    assert narrow.provenance.training_digest
+    assert not original.provenance.training_digest
+
+
+def test_other_training_samples_make_another_variant_and_the_same_ones_none(
+    request_of: Callable[..., edgeopt.Request], tmp_path: Path
+) -> None:
+    tuned = Recipe("tuned", (PassSpec("fine_tune", {"epochs": 1, "max_seconds": 60}),))
+    request = request_of(recipes=(tuned,))
+    first = made(request, tmp_path / "out")["tuned"]
+    assert made(request, tmp_path / "out")["tuned"] == first
+    fewer = request_of(recipes=(tuned,), data=replace(request.data, training_samples=500))
+    assert made(fewer, tmp_path / "out")["tuned"].artifact.digest != first.artifact.digest
+
+
+def test_training_samples_that_are_evaluation_samples_too_are_told(
+    request_of: Callable[..., edgeopt.Request], tmp_path: Path
+) -> None:
+    request, heard = request_of(recipes=("int8-static",)), Heard()
+    same = replace(request.data, training=request.data.source)
+    made(replace(request, data=same), tmp_path / "out", heard)
+    assert "training samples are evaluation samples too" in heard.text
+
+
+def test_a_file_of_another_tool_competes_under_its_own_name(
+    request_of: Callable[..., edgeopt.Request], tmp_path: Path
+) -> None:
+    theirs = made(request_of(recipes=("int8-static",)), tmp_path / "out")["int8-static"]
+    path = shutil.copy(tmp_path / "out" / "int8-static.onnx", tmp_path / "theirs.onnx")
+    adopted = made(request_of(recipes=("prune",), candidates=(str(path),)), tmp_path / "out2")["theirs"]
+    assert adopted.artifact.digest == theirs.artifact.digest
+    assert adopted.metric == theirs.metric
+
+
+def test_widths_are_solved_from_times_that_the_device_measured(
+    request_of: Callable[..., edgeopt.Request], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency_table, "PLAN", replace(SHORT, name="layer", evaluate=False, min_seconds=0.02))
+    monkeypatch.setattr(latency_table, "SHARES", (0.5,))
+    recipes = tuple(
+        Recipe(f"keep-{share}", (PassSpec("prune_channels", {"latency": share, "round_to": 4}),))
+        for share in (0.8, 0.001)
+    )
+    heard = Heard()
+    with edgeopt.Workspace.open() as workspace:
+        request = request_of(recipes=recipes, budget=edgeopt.Budget(max_drop=None))
+        found = edgeopt.optimize(tmp_path / "out", request, workspace, listener=heard)
+    told = {rejection.name: rejection.reason for rejection in found.rejections}
+    assert "the narrowest network would take" in told["keep-0.001"]
+    assert "layer widths measured on the device; channels in steps of 4" in heard.text
+    kept = {variant.name: variant for variant in found.variants}["keep-0.8"]
+    (spec,) = kept.provenance.recipe.passes
+    assert "latency" not in spec.options
+    assert all(width % 4 == 0 for width in spec.options["widths"].values())
+    assert kept.artifact.size_bytes < found.variants[0].artifact.size_bytes
