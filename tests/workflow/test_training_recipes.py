@@ -16,6 +16,7 @@ from edgeopt.core.recipe import PassSpec, Recipe
 from edgeopt.core.variant import Variant
 from edgeopt.workflow import latency_table
 from edgeopt_runner.protocol.samples import SampleFile
+from support.networks import small_cnn_onnx
 from support.trained import trained
 from support.workflow import SHORT, Heard
 
@@ -90,7 +91,7 @@ def test_a_file_of_recipes_prunes_trains_and_quantises_in_one_go(
 def test_other_training_samples_make_another_variant_and_the_same_ones_none(
     request_of: Callable[..., edgeopt.Request], tmp_path: Path
 ) -> None:
-    tuned = Recipe("tuned", (PassSpec("fine_tune", {"epochs": 1, "max_seconds": 60}),))
+    tuned = Recipe("tuned", (PassSpec("fine_tune", {"epochs": 1}),))
     request = request_of(recipes=(tuned,))
     first = made(request, tmp_path / "out")["tuned"]
     assert made(request, tmp_path / "out")["tuned"] == first
@@ -112,7 +113,7 @@ def test_a_file_of_another_tool_competes_under_its_own_name(
 ) -> None:
     theirs = made(request_of(recipes=("int8-static",)), tmp_path / "out")["int8-static"]
     path = shutil.copy(tmp_path / "out" / "int8-static.onnx", tmp_path / "theirs.onnx")
-    adopted = made(request_of(recipes=("prune",), candidates=(str(path),)), tmp_path / "out2")["theirs"]
+    adopted = made(request_of(recipes=("float16",), candidates=(str(path),)), tmp_path / "out2")["theirs"]
     assert adopted.artifact.digest == theirs.artifact.digest
     assert adopted.metric == theirs.metric
 
@@ -128,7 +129,8 @@ def test_widths_are_solved_from_times_that_the_device_measured(
     )
     heard = Heard()
     with edgeopt.Workspace.open() as workspace:
-        request = request_of(recipes=recipes, budget=edgeopt.Budget(max_drop=None))
+        model = str(small_cnn_onnx(tmp_path / "small.onnx"))
+        request = replace(request_of(recipes=recipes, budget=edgeopt.Budget(max_drop=None)), model=model)
         found = edgeopt.optimize(tmp_path / "out", request, workspace, listener=heard)
     told = {rejection.name: rejection.reason for rejection in found.rejections}
     assert "the narrowest network would take" in told["keep-0.001"]
