@@ -59,6 +59,37 @@ class RuntimeFacts:
 
 
 @dataclass(frozen=True)
+class PythonFacts:
+    """One interpreter on the device.
+
+    Attributes:
+        path: Where it is.
+        version: For example ``3.11.2``; only ``3.11`` where the name of the file is all that is known.
+    """
+
+    path: str
+    version: str
+
+
+@dataclass(frozen=True)
+class PackageFacts:
+    """One runtime's Python package that is installed on the device, read from its metadata and never imported.
+
+    Attributes:
+        name: The runtime: ``onnxruntime``, ``litert``, ``tflite_runtime``, ``tensorrt``, ``openvino``, ``executorch``,
+            ``ncnn`` or ``mnn``.
+        version: As the metadata says it.
+        package: Name of the distribution, for example ``onnxruntime-gpu``.
+        python: Version of the interpreter that it is for, for example ``3.10``; empty where the folder does not say.
+    """
+
+    name: str
+    version: str
+    package: str = ""
+    python: str = ""
+
+
+@dataclass(frozen=True)
 class DeviceFacts:
     """What the probe found. Everything that a device cannot tell is empty or 0.
 
@@ -83,6 +114,22 @@ class DeviceFacts:
         boot_id: Changes with every boot.
         runtimes: What can run a model there.
         fingerprint: Digest of the facts that a measurement depends on (not of load, space or temperature).
+        compatible: The device tree's names for the board, from the most special to the SoC, for example
+            ``raspberrypi,5-model-b``, ``brcm,bcm2712``; empty without a device tree.
+        kernel_bits: 32 or 64, of the kernel; `bits` is of the interpreter, and 32 on 64 is common on ARM boards.
+        page_bytes: Size of a memory page; 16384 on a Raspberry Pi 5's usual kernel.
+        swap_bytes: Size of the swap.
+        max_khz: Highest clock of the fastest core that the hardware allows.
+        cores_fast: Logical CPUs of the fastest kind, where there is more than one kind.
+        os_id, os_version: ID and VERSION_ID of os-release, for example ``debian`` and ``12``.
+        pythons: Interpreters found.
+        packages: Runtimes installed, whether or not they can be loaded; `runtimes` are those that can.
+        l4t: NVIDIA's release of Linux for a Jetson, for example ``36.4.3``; empty elsewhere.
+        jetpack: The JetPack that it belongs to: ``6.2``, or only ``6`` where the release is in no table.
+        libraries: Versions of ``cuda``, ``cudnn`` and ``tensorrt``, as far as installed.
+        gpus: Names of the GPUs that a runtime could use.
+        alarms: What the board says is wrong with its power or heat, now or since boot, for example
+            ``under-voltage now`` or ``throttled since boot``.
     """
 
     model: str
@@ -105,6 +152,21 @@ class DeviceFacts:
     boot_id: str
     runtimes: tuple[RuntimeFacts, ...]
     fingerprint: str
+    compatible: tuple[str, ...] = ()
+    kernel_bits: int | None = None
+    page_bytes: int | None = None
+    swap_bytes: int | None = None
+    max_khz: int | None = None
+    cores_fast: int | None = None
+    os_id: str = ""
+    os_version: str = ""
+    pythons: tuple[PythonFacts, ...] = ()
+    packages: tuple[PackageFacts, ...] = ()
+    l4t: str = ""
+    jetpack: str = ""
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    gpus: tuple[str, ...] = ()
+    alarms: tuple[str, ...] = ()
 
     def runtime(self, name: str) -> RuntimeFacts | None:
         """The facts of runtime `name`, or ``None`` where the device has none."""
