@@ -57,6 +57,10 @@ def deploy(
     recipes: options.Recipes = None,
     recipe_file: options.RecipeFile = None,
     candidates: options.Candidates = None,
+    search: options.Search = None,
+    strategy: options.Strategy = None,
+    trials: options.Trials = None,
+    search_time: options.SearchTime = None,
     threads: Annotated[str | None, typer.Option("--threads", help="Only these thread counts: 1,2,4.")] = None,
     sessions: Annotated[
         str | None, typer.Option("--sessions", help="Sessions at once to try: 1,2; see --minimise time-per-item.")
@@ -110,6 +114,10 @@ def deploy(
             "recipes": recipes,
             "recipe-file": recipe_file,
             "candidate": candidates,
+            "search": search,
+            "strategy": strategy,
+            "trials": trials,
+            "search-time": search_time,
             "threads": threads,
             "sessions": sessions,
             "inter-op": inter_op,

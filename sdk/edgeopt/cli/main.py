@@ -24,6 +24,7 @@ from edgeopt.cli import (
     report,
     runs,
     select,
+    spaces,
     split,
 )
 from edgeopt.errors import EdgeoptError, UsageError
@@ -52,6 +53,7 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(profiles.app, name="profiles")
 app.command("passes")(passes.passes)
 app.command("recipes")(recipes.recipes)
+app.command("spaces")(spaces.spaces)
 
 
 @app.callback(invoke_without_command=True)

@@ -49,6 +49,18 @@ Recipes = Annotated[
         "--recipes", metavar="NAMES", help="Only these, separated by commas; edgeopt recipes lists those that ship."
     ),
 ]
+Search = Annotated[
+    str | None,
+    typer.Option(
+        "--search", metavar="SPACE", help="Search a space on the device after the recipes; edgeopt spaces lists them."
+    ),
+]
+Strategy = Annotated[
+    str | None,
+    typer.Option("--strategy", help="random, greedy, evolutionary or bayesian.  [default: evolutionary]"),
+]
+Trials = Annotated[int | None, typer.Option("--trials", help="Most points that a search tries.  [default: 30]")]
+SearchTime = Annotated[str | None, typer.Option("--search-time", help="No trial begins after this time: 30min, 2h.")]
 Candidates = Annotated[
     list[str] | None,
     typer.Option(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sys
+import textwrap
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -50,6 +52,12 @@ def print_json(document: Any) -> None:
 
     data = document if isinstance(document, dict | list) else documents.plain(document)
     sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def indented(text: str) -> str:
+    """A paragraph below a heading, as wide as the terminal."""
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(text, width, initial_indent="    ", subsequent_indent="    ") + "\n"
 
 
 def fail(error: EdgeoptError, *, as_json: bool) -> NoReturn:

@@ -52,6 +52,18 @@ def parse_latency(text: str) -> LatencyLimit:
     return LatencyLimit(statistic=name, limit_ns=limit_ns)  # type: ignore[arg-type]
 
 
+def parse_duration(text: str, option: str) -> float:
+    """`90s`, `30min`, `2h`: seconds.
+
+    Raises:
+        UsageError: Not a positive time with a unit.
+    """
+    match = re.fullmatch(_NUMBER + r"\s*(s|min|h)", text.strip().lower())
+    if match is None or float(match.group(1)) <= 0:
+        raise UsageError(f"{option} {text!r} is not a time with a unit.", remedy="Say 90s, 30min or 2h.")
+    return float(match.group(1)) * {"s": 1, "min": 60, "h": 3600}[match.group(2)]
+
+
 def parse_bytes(text: str, option: str) -> int:
     """`200MB`, `512 KiB`, `1.5GB`; decimal and binary units as written.
 

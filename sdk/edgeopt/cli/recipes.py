@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import textwrap
 from typing import Annotated
 
 import typer
@@ -27,17 +25,12 @@ def recipes(
 
         output.print_json({"recipes": [documents.plain(one) for one in found]})
         return
-    width = shutil.get_terminal_size().columns
     for one in found:
         passes = " > ".join(_step(spec.name, dict(spec.options)) for spec in one.recipe.passes)
-        sys.stdout.write(f"{one.recipe.name}\n{_indented(passes, width)}")
-        sys.stdout.write(_indented(one.when, width) if one.when else "")
+        sys.stdout.write(f"{one.recipe.name}\n{output.indented(passes)}")
+        sys.stdout.write(output.indented(one.when) if one.when else "")
 
 
 def _step(name: str, chosen: dict[str, object]) -> str:
     said = ", ".join(f"{option}={value}" for option, value in chosen.items())
     return f"{name}({said})" if said else name
-
-
-def _indented(text: str, width: int) -> str:
-    return textwrap.fill(text, width, initial_indent="    ", subsequent_indent="    ") + "\n"

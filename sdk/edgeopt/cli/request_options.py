@@ -14,7 +14,7 @@ from edgeopt.cli import quantities
 from edgeopt.core.budget import Budget
 from edgeopt.errors import DocumentError, UsageError
 from edgeopt.graph.sample_options import parse_scale
-from edgeopt.workflow.request import DataRequest, Request
+from edgeopt.workflow.request import DataRequest, Request, SearchRequest
 
 FILE_NAME = "edgeopt.yaml"
 KEYS = (
@@ -40,6 +40,10 @@ KEYS = (
         "recipes",
         "recipe-file",
         "candidate",
+        "search",
+        "strategy",
+        "trials",
+        "search-time",
         "threads",
         "sessions",
         "inter-op",
@@ -53,7 +57,9 @@ KEYS = (
 """What the file may say: the options of `edgeopt deploy`; other commands leave aside what is not theirs."""
 
 _KINDS: dict[str, tuple[Any, str]] = {
-    **dict.fromkeys(("calibration", "evaluation", "training-samples", "launches", "seed"), (int, "a whole number")),
+    **dict.fromkeys(
+        ("calibration", "evaluation", "training-samples", "trials", "launches", "seed"), (int, "a whole number")
+    ),
     **dict.fromkeys(("overlap", "random-data", "activate", "fresh"), (bool, "true or false")),
     "input": (list, "a list, as in: input: ['x=1,3,224,224']"),
     "recipes": ((list, str), "a list of names"),
@@ -86,6 +92,7 @@ def build(options: Mapping[str, Any]) -> Request:
         recipes=tuple(_words(values.get("recipes"))),
         recipe_file=str(values["recipe-file"]) if "recipe-file" in values else None,
         candidates=tuple(_words(values.get("candidate"))),
+        search=_search(values),
         **_counts(values),
         **{key: values[key] for key in _AS_THEY_ARE if key in values},
     )
@@ -123,6 +130,21 @@ def _counts(values: Mapping[str, Any]) -> dict[str, Any]:
     """Threads and what else is counted, by their fields in the request."""
     given = [option for option in ("threads", "sessions", "inter-op") if option in values]
     return {name.replace("-", "_"): quantities.parse_counts(str(values[name]), f"--{name}") for name in given}
+
+
+def _search(values: Mapping[str, Any]) -> SearchRequest | None:
+    bounds = [option for option in ("strategy", "trials", "search-time") if option in values]
+    if "search" not in values:
+        if bounds:
+            raise UsageError(
+                f"--{bounds[0]} is given, and nothing to search.",
+                remedy="Add --search architecture; see edgeopt spaces.",
+            )
+        return None
+    given = {name: values[name] for name in ("strategy", "trials") if name in values}
+    if "search-time" in values:
+        given["max_seconds"] = quantities.parse_duration(str(values["search-time"]), "--search-time")
+    return SearchRequest(str(values["search"]), **given)
 
 
 def _data(values: Mapping[str, Any]) -> DataRequest:

@@ -9,6 +9,7 @@ from edgeopt.core.deployment import Deployment
 from edgeopt.core.device import Device, DeviceFacts
 from edgeopt.core.model import Model
 from edgeopt.core.selection import Selection
+from edgeopt.core.space import Trial
 from edgeopt.core.variant import Rejection, Variant
 
 
@@ -59,6 +60,7 @@ class RunRecord:
         selection: The decision; ``None`` before there is one.
         deployment: What is active on the device; ``None`` where nothing was activated.
         versions: Library versions on the host.
+        trials: What a search tried, in order; empty where there was none.
         notes: What the user should know (reused measurements, fall-backs), in order.
     """
 
@@ -77,4 +79,5 @@ class RunRecord:
     selection: Selection | None = None
     deployment: Deployment | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    trials: tuple[Trial, ...] = ()
     notes: tuple[str, ...] = ()

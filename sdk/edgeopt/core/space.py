@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from edgeopt.core.recipe import PassSpec, Recipe
+from edgeopt.errors import UsageError
 
-_REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_REFERENCE = re.compile(rf"\$({_NAME.pattern})")
 
 Value = str | int | float | bool | None
 Point = Mapping[str, Value]
 """One value for every choice that is asked there."""
+
+_ANYWHERE: Point = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -23,14 +28,33 @@ class Choice:
 
     Attributes:
         name: Passes refer to it as ``$name``.
-        values: What may be chosen, in order: the first is nearest to the original, neighbours are alike. ``None`` leaves
-            out every pass that refers to it.
+        values: What may be chosen, in order: the first is nearest to the original, neighbours are alike. ``None``
+            leaves out every pass that refers to it.
         when: Asked only where these other choices, named before it, have one of these values.
+
+    Raises:
+        UsageError: A name that passes cannot refer to, or values that are none, twice, not finite or of several kinds.
     """
 
     name: str
     values: tuple[Value, ...]
     when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise UsageError(f"a choice is called {self.name!r}.", remedy="Use letters, digits and _, a letter first.")
+        if not self.values:
+            raise UsageError(f"choice {self.name!r} has no values.", remedy="Give at least one.")
+        for value in self.values:
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"choice {self.name!r} has the value {value}.", remedy="Give finite numbers.")
+        if len(kinds := sorted({_kind(value) for value in self.values if value is not None})) > 1:
+            raise UsageError(
+                f"choice {self.name!r} mixes {' and '.join(kinds)}: {list(self.values)}.",
+                remedy="Give values of one kind; only null goes with any.",
+            )
+        if twice := [value for value in self.values if self.values.count(value) > 1]:
+            raise UsageError(f"choice {self.name!r} has {twice[0]!r} twice.", remedy="Give each value once.")
 
     def asked(self, point: Point) -> bool:
         """Whether it matters at a point, judged by the choices before it."""
@@ -52,6 +76,11 @@ class OpenPass:
     options: Mapping[str, Any] = field(default_factory=dict)
     when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
 
+    @property
+    def references(self) -> frozenset[str]:
+        """Names of the choices that its options refer to."""
+        return _references(self.options)
+
 
 @dataclass(frozen=True)
 class Space:
@@ -61,13 +90,38 @@ class Space:
         name: Its variants are called ``name-1``, ``name-2``, ...
         choices: In the order in which they are asked.
         passes: Of the recipe, first to last.
-        precision: What the numbers are in the end, for the table.
+        precision: What the numbers are in the end, for the table; may refer to a choice.
+
+    Raises:
+        UsageError: Two choices of one name, or a condition or a reference that names no choice that it can.
     """
 
     name: str
     choices: tuple[Choice, ...]
     passes: tuple[OpenPass, ...]
     precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        known: list[str] = []
+        for choice in self.choices:
+            if choice.name in known:
+                raise UsageError(f"two choices are called {choice.name!r}.", remedy="Give each its own name.")
+            self._demand(choice.when, known, f"the condition of choice {choice.name!r}", "choices named before it")
+            known.append(choice.name)
+        for one in self.passes:
+            self._demand(one.references, known, f"pass {one.name!r}", "the choices")
+            self._demand(one.when, known, f"the condition of pass {one.name!r}", "the choices")
+        self._demand(_references(self.precision), known, "the precision", "the choices")
+
+    def _demand(self, names: Collection[str], known: Sequence[str], what: str, among: str) -> None:
+        """Refuse names that are not known."""
+        if absent := sorted(set(names) - set(known)):
+            listed = ", ".join(known) or "none"
+            raise UsageError(f"{what} names {absent[0]!r}.", remedy=f"It can only name {among}: {listed}.")
+
+    def __contains__(self, point: Point) -> bool:
+        """Whether it is one of the points: an allowed value for every choice that is asked, and nothing else."""
+        return self.completed(point) == dict(point)
 
     def gentlest(self) -> Point:
         """The first value of every choice that is asked."""
@@ -94,22 +148,49 @@ class Space:
                     found.append(self.completed({**point, choice.name: choice.values[other]}))
         return tuple(found)
 
-    def size(self) -> int:
-        """How many points there are."""
-        return self._count(0, {})
+    def size(self, held: Point = _ANYWHERE) -> int:
+        """How many points there are; of those only that have the values `held` where these choices are asked."""
+        return self._count(0, {}, held, {})
 
-    def _count(self, place: int, point: dict[str, Value]) -> int:
+    def _count(self, place: int, point: Point, held: Point, known: dict[object, int]) -> int:
+        """Ways to go on from the choices before `place`: what these mean to later conditions is all that matters."""
         if place == len(self.choices):
             return 1
-        choice = self.choices[place]
-        if not choice.asked(point):
-            return self._count(place + 1, point)
-        return sum(self._count(place + 1, {**point, choice.name: value}) for value in choice.values)
+        before = {choice.name for choice in self.choices[:place]}
+        meaning = tuple(
+            _holds({name: values for name, values in choice.when.items() if name in before}, point)
+            for choice in self.choices[place:]
+        )
+        if (key := (place, meaning)) not in known:
+            choice = self.choices[place]
+            values = (held[choice.name],) if choice.name in held else choice.values
+            ways = [{**point, choice.name: value} for value in values] if choice.asked(point) else [point]
+            known[key] = sum(self._count(place + 1, way, held, known) for way in ways)
+        return known[key]
 
     def recipe(self, point: Point, name: str, *, final: bool = False) -> Recipe:
-        """The recipe at a point; passes that refer to a choice of ``None``, or to one that is not asked, are left out."""
+        """The recipe at a point, without passes that refer to a choice of ``None`` or to one that is not asked."""
         specs = (_closed(one, point, final=final) for one in self.passes if _holds(one.when, point))
-        return Recipe(name, tuple(spec for spec in specs if spec is not None), self.precision)
+        return Recipe(name, tuple(spec for spec in specs if spec is not None), self._precision(point))
+
+    def _precision(self, point: Point) -> str:
+        try:
+            return str(_filled(self.precision, point, final=False))
+        except _LeftOut:
+            return "float32"
+
+
+@dataclass(frozen=True)
+class NamedSpace:
+    """A space that may be asked for by name, with the reason to do so.
+
+    Attributes:
+        space: What is searched.
+        when: When it is the right one, in one sentence.
+    """
+
+    space: Space
+    when: str
 
 
 @dataclass(frozen=True)
@@ -138,6 +219,24 @@ class Trial:
         """Whether it ran."""
         return bool(self.objectives)
 
+    @property
+    def chosen(self) -> str:
+        """The point in words."""
+        said = (f"{name} {value}" for name, value in self.point.items() if value is not None)
+        return ", ".join(said) or "nothing changed"
+
+
+def _kind(value: Value) -> str:
+    return "yes or no" if isinstance(value, bool) else "text" if isinstance(value, str) else "numbers"
+
+
+def _references(value: Any) -> frozenset[str]:
+    """Names of the choices that a value refers to, at any depth."""
+    if isinstance(value, str):
+        return frozenset(_REFERENCE.findall(value))
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return frozenset().union(*(_references(one) for one in inner))
+
 
 def _holds(when: Mapping[str, tuple[Value, ...]], point: Point) -> bool:
     return all(name in point and point[name] in values for name, values in when.items())
@@ -162,10 +261,10 @@ def _filled(value: Any, point: Point, final: bool) -> Any:
         return {key: _filled(one, point, final) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_filled(one, point, final) for one in value]
-    if not isinstance(value, str) or "$" not in value:
+    if not isinstance(value, str):
         return value
-    if value[0] == "$" and value[1:].isidentifier():
-        return _chosen(value[1:], point)
+    if whole := _REFERENCE.fullmatch(value):
+        return _chosen(whole.group(1), point)
     return _REFERENCE.sub(lambda found: str(_chosen(found.group(1), point)), value)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from edgeopt.core.recipe import BASELINE
 from edgeopt.core.run import RunRecord
 from edgeopt.core.selection import Assessment, Selection
+from edgeopt.core.space import Trial
 from edgeopt.report import quantities as q
 
 MARKS = {
@@ -225,6 +226,25 @@ def rollback_command(record: RunRecord) -> str:
     if deployment is None or deployment.previous is None:
         return ""
     return shlex.join(["edgeopt", "device", "rollback", deployment.device, deployment.app])
+
+
+def search_line(record: RunRecord) -> str:
+    """How many points a search tried and what became of them; empty where there was none."""
+    trials = record.trials
+    if not trials:
+        return ""
+    ran = [trial for trial in trials if trial.measured]
+    holding = sum(trial.excess == 0 for trial in ran)
+    return f"{len(trials)} points were tried, {len(ran)} ran on the device, {holding} of them within the budget"
+
+
+def trial_figures(record: RunRecord, trial: Trial) -> tuple[str, str]:
+    """What a trial has of the objective, and its change of the metric; from its short measurement."""
+    if not trial.measured or record.selection is None:
+        return q.NONE, q.NONE
+    cost, lost = trial.objectives
+    in_bytes = record.selection.budget.objective in ("memory", "size")
+    return q.size(int(cost)) if in_bytes else q.milliseconds(cost), q.metric_change(record.data.metric, lost)
 
 
 def warnings(record: RunRecord) -> tuple[str, ...]:

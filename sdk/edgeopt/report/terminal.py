@@ -72,6 +72,7 @@ def _context(record: RunRecord) -> tuple[tuple[str, str], ...]:
         ("profile", record.profile_name),
         ("data", f"{data.source}: {samples}; metric {data.metric}"),
         ("budget", "; ".join(summary.budget_parts(record))),
+        ("search", summary.search_line(record)),
         ("took", q.duration(record.finished_at - record.started_at) if record.finished_at else ""),
     )
 

@@ -81,8 +81,12 @@ class Comparison:
             "size": "larger than",
             "time-per-item": "more time per item than",
         }[self.objective]
-        told = mebibytes if self.objective in ("memory", "size") else milliseconds
-        return f"{times(ratio.value)} {what} {other.key} ({told(self.value(one))} against {told(self.value(other))})"
+        mine, others = self.told(self.value(one)), self.told(self.value(other))
+        return f"{times(ratio.value)} {what} {other.key} ({mine} against {others})"
+
+    def told(self, value: float) -> str:
+        """A value of the objective, for people."""
+        return mebibytes(value) if self.objective in ("memory", "size") else milliseconds(value)
 
     def point(self, item: Figures) -> Point:
         """Latency, drop, memory, size, and whether the timing is unstable: an unsteady number displaces no steady one.

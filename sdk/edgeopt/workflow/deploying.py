@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from edgeopt import documents
 from edgeopt.core.device import DeviceFacts
-from edgeopt.core.profile import Profile
+from edgeopt.core.profile import Profile, Settings
 from edgeopt.core.run import RunRecord
 from edgeopt.core.selection import Assessment, Selection
+from edgeopt.core.space import Trial
+from edgeopt.core.variant import Rejection, Variant
 from edgeopt.errors import EdgeoptError, RunnerError
-from edgeopt.remote.client import Connection, connect
+from edgeopt.remote.client import connect
 from edgeopt.report.html import render_report
 from edgeopt.selection.select import select
 from edgeopt.store.keys import exact_key
@@ -25,7 +28,7 @@ from edgeopt.workflow.activating import activate
 from edgeopt.workflow.benching import Parallel, parallel_settings, thread_settings
 from edgeopt.workflow.listener import Listener, Silence
 from edgeopt.workflow.measuring import Bench
-from edgeopt.workflow.optimizing import make_variants
+from edgeopt.workflow.optimizing import make_variants, maker_for
 from edgeopt.workflow.preparing import Prepared, prepare
 from edgeopt.workflow.request import Request, app_name
 from edgeopt.workflow.resolving import Aim, profile_for, resolve_target
@@ -130,6 +133,7 @@ def _begin(run: _Run, aim: Aim, facts: DeviceFacts) -> RunRecord:
         profile_name=run.profile.name,
         data=data,
         versions=_versions(),
+        trials=unfinished.trials if unfinished else (),
     )
     ledger.start_run(record.run_id, key, record.command, started_at=started_at)
     return run.save(record)
@@ -139,8 +143,8 @@ def _finish(run: _Run, record: RunRecord) -> RunRecord:
     """Variants, measurements, decision, activation; the record is saved after each."""
     made = make_variants(run.request, run.prepared, record.facts, run.profile, run.workspace, run.listener)
     record = run.save(record, variants=made.variants, rejections=made.rejections)
-    with connect(record.device) as connection, connection.lease(f"run {record.run_id}"):
-        bench = _bench(run, record, connection)
+    record = _search(run, record)
+    with _bench(run, record) as bench:
         record = _decide(run, record, bench)
         record = _activate(run, record, bench)
     state = "done" if record.selection and record.selection.winner else "infeasible"
@@ -150,17 +154,41 @@ def _finish(run: _Run, record: RunRecord) -> RunRecord:
     return record
 
 
+def _search(run: _Run, record: RunRecord) -> RunRecord:
+    """Add what a search finds to the variants, where the user wants one; every trial is saved as it ends."""
+    wanted = run.request.search
+    if wanted is None:
+        return record
+    from edgeopt.workflow.searching import Field, search
+
+    def keep(trials: tuple[Trial, ...]) -> None:
+        nonlocal record
+        record = run.save(record, trials=trials)
+
+    maker = maker_for(run.request, run.prepared, record.facts, run.workspace, training=True, listener=run.listener)
+    settings = _settings(run, record)
+    field = Field(maker, run.profile, settings, lambda: _bench(run, record), keep, run.listener)
+    _, found = search(field, wanted, record.trials)
+    variants = [one for one in found if isinstance(one, Variant)]
+    rejections = [one for one in found if isinstance(one, Rejection)]
+    return run.save(record, variants=(*record.variants, *variants), rejections=(*record.rejections, *rejections))
+
+
 def _decide(run: _Run, record: RunRecord, bench: Bench) -> RunRecord:
     """Measure all variants and choose."""
-    request = run.request
-    offered = registry.target(run.profile.target).settings(run.profile, record.facts)
-    settings = thread_settings(offered, request.threads, record.facts)
-    parallel = Parallel(inter_op=request.inter_op, sessions=request.sessions)
-    settings = parallel_settings(settings, parallel, record.facts)
+    request, settings = run.request, _settings(run, record)
     candidates, noise = measure_all(bench, record.variants, settings, effort=request.effort, launches=request.launches)
     selection = select(candidates, request.budget, noise=noise, seed=request.seed)
     _keep_best(record, selection, run.workspace)
     return run.save(record, selection=selection, notes=record.notes + _reuse_note(bench))
+
+
+def _settings(run: _Run, record: RunRecord) -> tuple[Settings, ...]:
+    """What every variant is measured with."""
+    request = run.request
+    offered = registry.target(run.profile.target).settings(run.profile, record.facts)
+    settings = thread_settings(offered, request.threads, record.facts)
+    return parallel_settings(settings, Parallel(inter_op=request.inter_op, sessions=request.sessions), record.facts)
 
 
 def _activate(run: _Run, record: RunRecord, bench: Bench) -> RunRecord:
@@ -176,18 +204,21 @@ def _activate(run: _Run, record: RunRecord, bench: Bench) -> RunRecord:
     return run.save(record, deployment=deployment)
 
 
-def _bench(run: _Run, record: RunRecord, connection: Connection) -> Bench:
-    return Bench(
-        workspace=run.workspace,
-        connection=connection,
-        facts=record.facts,
-        profile=run.profile,
-        prepared=run.prepared,
-        budget=run.request.budget,
-        run_id=record.run_id,
-        fresh=run.request.fresh,
-        listener=run.listener,
-    )
+@contextlib.contextmanager
+def _bench(run: _Run, record: RunRecord) -> Iterator[Bench]:
+    """The device, connected and leased."""
+    with connect(record.device) as connection, connection.lease(f"run {record.run_id}"):
+        yield Bench(
+            workspace=run.workspace,
+            connection=connection,
+            facts=record.facts,
+            profile=run.profile,
+            prepared=run.prepared,
+            budget=run.request.budget,
+            run_id=record.run_id,
+            fresh=run.request.fresh,
+            listener=run.listener,
+        )
 
 
 def _reuse_note(bench: Bench) -> tuple[str, ...]:

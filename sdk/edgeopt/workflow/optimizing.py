@@ -62,10 +62,8 @@ def make_variants(
     target = registry.target(profile.target)
     recipes = target.recipes(replace(profile, recipes=wanted(request, profile)), facts)
     training = any(trains(recipe) for recipe in recipes)
-    trainable = trainable_form(request, prepared, workspace, listener) if training else None
-    maker = Maker(request, prepared, facts, workspace, trainable, lambda text, _: listener.detail(text))
-    inspection = prepared.inspection
-    model = ModelFacts(inspection.opset, inspection.ir_version, inspection.operators, maker.calibrated)
+    maker = maker_for(request, prepared, facts, workspace, training=training, listener=listener)
+    model = model_facts(maker)
     allowed: list[Recipe | Rejection] = []
     for recipe in recipes:
         reason = target.rules(profile, facts, model, recipe)
@@ -86,6 +84,26 @@ def make_variants(
     for rejection in rejections:
         listener.note(f"Left out {rejection.name}: {rejection.reason}")
     return VariantSet(variants, rejections)
+
+
+def maker_for(
+    request: Request,
+    prepared: Prepared,
+    facts: DeviceFacts,
+    workspace: Workspace,
+    *,
+    training: bool,
+    listener: Listener,
+) -> Maker:
+    """What makes the variants of one run; with the form for training where a pass trains."""
+    trainable = trainable_form(request, prepared, workspace, listener) if training else None
+    return Maker(request, prepared, facts, workspace, trainable, lambda text, _: listener.detail(text))
+
+
+def model_facts(maker: Maker) -> ModelFacts:
+    """What a target's rules judge of the network."""
+    found = maker.prepared.inspection
+    return ModelFacts(found.opset, found.ir_version, found.operators, maker.calibrated)
 
 
 def optimize_into(

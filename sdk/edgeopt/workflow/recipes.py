@@ -12,6 +12,9 @@ from edgeopt.passes._files import file_digest
 from edgeopt.passes.recipe_files import read_recipes, shipped_recipes
 from edgeopt.workflow.request import Request
 
+NONE = "none"
+"""Instead of names of recipes: the original and what a search finds compete alone."""
+
 
 def wanted(request: Request, profile: Profile) -> tuple[Recipe, ...]:
     """The recipes to try, in order.
@@ -23,6 +26,8 @@ def wanted(request: Request, profile: Profile) -> tuple[Recipe, ...]:
     """
     own = read_recipes(Path(request.recipe_file)) if request.recipe_file else ()
     adopted = [_adopting(path) for path in request.candidates]
+    if request.recipes == (NONE,):
+        return _named_once(adopted)
     if not request.recipes:
         training = [one for one in shipped_recipes() if one.trains] if request.data.training else []
         return _named_once([*profile.recipes, *_recipes(own), *_recipes(training), *adopted])

@@ -67,6 +67,34 @@ class DataRequest:
 
 
 @dataclass(frozen=True)
+class SearchRequest:
+    """What is tried beyond recipes, chosen trial by trial from what the device measured.
+
+    Attributes:
+        space: Name of a space that ships, or a YAML file with one.
+        strategy: ``random``, ``greedy``, ``evolutionary`` or ``bayesian``.
+        trials: Most points that are made and measured.
+        max_seconds: After which no further trial begins; ``None``: the trials are the bound.
+    """
+
+    space: str
+    strategy: str = "evolutionary"
+    trials: int = 30
+    max_seconds: float | None = None
+
+    def check(self) -> None:
+        """Refuse bounds that leave nothing to do.
+
+        Raises:
+            UsageError: Names the option and the value.
+        """
+        if self.trials < 1:
+            raise UsageError(f"--trials {self.trials} tries nothing.", remedy="Give 1 or more; 30 is the default.")
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise UsageError(f"--search-time {self.max_seconds:g} s is no time.", remedy="Say 30min or 2h.")
+
+
+@dataclass(frozen=True)
 class Request:
     """One call of the main job.
 
@@ -82,6 +110,7 @@ class Request:
             profile and file, and with training samples the shipped ones that train.
         recipe_file: A YAML file with recipes of the user's own.
         candidates: ONNX files that other tools made of the same network, which compete under the same rules.
+        search: What to search after the recipes; ``None``: nothing.
         threads: Only these thread counts; empty: the profile's.
         sessions: Numbers of sessions to try with each thread count; empty: the profile's.
         inter_op: Inter-op threads to try with each; empty: 1, and the profile's for finalists.
@@ -102,6 +131,7 @@ class Request:
     recipes: tuple[str | Recipe, ...] = ()
     recipe_file: str | None = None
     candidates: tuple[str, ...] = ()
+    search: SearchRequest | None = None
     threads: tuple[int, ...] = ()
     sessions: tuple[int, ...] = ()
     inter_op: tuple[int, ...] = ()
@@ -120,6 +150,8 @@ class Request:
         if self.effort not in FINALS:
             raise UsageError(f"--effort {self.effort!r} is not known.", remedy=f"Use one of {', '.join(FINALS)}.")
         self.data.sample_options(self.seed)
+        if self.search is not None:
+            self.search.check()
         if self.data.training_samples < 1:
             raise UsageError(f"--training-samples is {self.data.training_samples}.", remedy="Give 1 sample or more.")
         if self.data.loss and not self.data.training:
@@ -158,6 +190,7 @@ class Request:
             "--profile": self.profile,
             "--recipes": ",".join(one if isinstance(one, str) else one.name for one in self.recipes) or None,
             "--recipe-file": self.recipe_file,
+            **_search_options(self.search),
             "--threads": ",".join(map(str, self.threads)) or None,
             "--sessions": ",".join(map(str, self.sessions)) or None,
             "--inter-op": ",".join(map(str, self.inter_op)) or None,
@@ -175,6 +208,18 @@ class Request:
             words += ["--candidate", path]
         flags = {"--overlap": data.overlap, "--random-data": data.random, "--no-activate": not self.activate}
         return shlex.join(words + [flag for flag, given in flags.items() if given])
+
+
+def _search_options(search: SearchRequest | None) -> dict[str, object]:
+    if search is None:
+        return {}
+    seconds = search.max_seconds
+    return {
+        "--search": search.space,
+        "--strategy": search.strategy,
+        "--trials": search.trials,
+        "--search-time": None if seconds is None else f"{seconds:g}s",
+    }
 
 
 def app_name(model_name: str) -> str:

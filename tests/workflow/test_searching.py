@@ -1,0 +1,122 @@
+"""The main job with a search: points made, measured on this machine, kept as they end, the best of them chosen among."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import edgeopt
+from edgeopt.errors import UsageError
+from edgeopt.report.html import render_report
+from edgeopt.workflow import searching
+from edgeopt.workflow.request import SearchRequest
+from support.workflow import SHORT, Computer, Heard, Task
+
+SPACE = """
+name: forms
+choices:
+  bits: [null, 8, 4]
+  block: {values: [32, 16], when: {bits: [8, 4]}}
+  depth: [null, 0.5]
+passes:
+  - {name: prune_layers, options: {ratio: $depth}}
+  - simplify
+  - {name: quantise_weights, options: {bits: $bits, block_size: $block}}
+"""
+
+
+class Pulled(Heard):
+    """A listener that interrupts after some trials, as Ctrl-C does."""
+
+    def __init__(self, trials: int) -> None:
+        super().__init__()
+        self.left = trials
+
+    def advance(self, text: str) -> None:
+        super().advance(text)
+        if self.lines[-1].startswith("Searching"):
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+
+
+@pytest.fixture
+def search_request(task: Task, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    monkeypatch.setattr(searching, "QUICK", SHORT)
+    (tmp_path / "space.yaml").write_text(SPACE)
+
+    def build(**changes: Any) -> edgeopt.Request:
+        wanted = replace(SearchRequest(str(tmp_path / "space.yaml"), "random", 9), **changes)
+        return task.request(recipes=("none",), search=wanted)
+
+    return build
+
+
+def test_points_are_tried_on_the_device_and_the_best_of_them_compete(
+    search_request: Any, computer: Computer, workspace: edgeopt.Workspace
+) -> None:
+    heard = Heard()
+    record = edgeopt.deploy(search_request(), workspace, listener=heard)
+    assert "The search leaves out depth: " in heard.text  # a plain chain has no residual blocks
+    points = [dict(trial.point) for trial in record.trials]
+    blocks = [{"bits": bits, "block": block, "depth": None} for bits in (8, 4) for block in (32, 16)]
+    assert sorted(points, key=str) == sorted([{"bits": None, "depth": None}, *blocks], key=str)
+    assert all(trial.measured for trial in record.trials)
+    names = {variant.name for variant in record.variants}
+    assert "original" in names
+    assert names - {"original"} <= {trial.variant for trial in record.trials}
+    sizes = {trial.point["bits"]: variant_size(record, trial) for trial in record.trials if trial.variant in names}
+    assert record.state == "done"
+    assert len(sizes) >= 1
+
+
+def variant_size(record: edgeopt.RunRecord, trial: Any) -> int:
+    return next(one.artifact.size_bytes for one in record.variants if one.name == trial.variant)
+
+
+def test_the_search_goes_on_where_it_was_interrupted(
+    search_request: Any, computer: Computer, workspace: edgeopt.Workspace
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        edgeopt.deploy(search_request(), workspace, listener=Pulled(2))
+    (cut_off,) = workspace.ledger.runs()
+    before = workspace.ledger.run(cut_off.run_id).trials
+    assert len(before) == 2
+    heard = Heard()
+    record = edgeopt.deploy(search_request(), workspace, listener=heard)
+    assert record.run_id == cut_off.run_id
+    assert record.trials[:2] == before
+    assert len(record.trials) == 5
+    assert heard.text.count("Searching forms: ") == 3
+
+
+def test_the_bound_on_trials_holds_and_the_page_shows_each_with_what_came_of_it(
+    search_request: Any, computer: Computer, workspace: edgeopt.Workspace
+) -> None:
+    record = edgeopt.deploy(search_request(trials=2, strategy="greedy"), workspace)
+    assert len(record.trials) == 2
+    assert record.trials[0].chosen == "nothing changed"
+    page = render_report(record)
+    assert all(trial.chosen in page for trial in record.trials)
+    assert "--search" in record.command
+    assert "--trials 2" in record.command
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"space": "nowhere"}, "no space that ships"),
+        ({"strategy": "luck"}, "luck"),
+        ({"trials": 0}, "--trials 0"),
+        ({"max_seconds": -1.0}, "--search-time"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(
+    search_request: Any, computer: Computer, workspace: edgeopt.Workspace, wanted: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said) as refused:
+        edgeopt.deploy(search_request(**wanted), workspace)
+    assert refused.value.remedy
