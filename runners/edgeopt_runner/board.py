@@ -5,17 +5,31 @@ One small class, so that the parsers can be run on a folder with the captured fi
 
 import glob
 import os
+import re
 import subprocess
 from typing import List, Optional, Sequence
 
 _COMMAND_SECONDS = 2
+_MORE_PATH = ":/usr/sbin:/sbin:/opt/vc/bin"
+"""Where `nvpmodel` and older systems' `vcgencmd` are; a login that is not root's need not look there."""
+
+_READ_BYTES = 1 << 20
+_INTEGER = re.compile(r"-?[0-9]{1,18}\Z")
+_DEVICE_TREES = ("/sys/firmware/devicetree/base/", "/proc/device-tree/")
+"""The first is the only one that can be shown inside a container."""
+
+
+def integer(text: Optional[str]) -> Optional[int]:
+    """A decimal number that fits 64 bits; ``None`` for anything else, where `int` would take more or fail."""
+    return int(text) if text is not None and _INTEGER.match(text) else None
 
 
 class Board:
     """Reads a board's files.
 
     Args:
-        prefix: Put before every path; a folder with captured files, or nothing for the board itself.
+        prefix: Put before every path; a folder with captured files, or nothing for the board itself. What a command
+            printed there lies in its folder ``commands``, in a file named after the command line.
     """
 
     def __init__(self, prefix: str = "") -> None:
@@ -23,19 +37,25 @@ class Board:
 
     def read(self, path: str) -> Optional[str]:
         """Text of a file without NULs and outer blanks; ``None`` where it is absent or may not be read."""
+        text = self._text(path)
+        return None if text is None else text.replace("\0", "").strip()
+
+    def _text(self, path: str) -> Optional[str]:
         try:
             with open(self._prefix + path, "rb") as stream:
-                return stream.read().decode("utf-8", "replace").replace("\0", "").strip()
+                return stream.read(_READ_BYTES).decode("utf-8", "replace")
         except OSError:
             return None
 
-    def number(self, path: str, base: int = 10) -> Optional[int]:
+    def tree(self, name: str) -> List[str]:
+        """The strings of a property of the device tree's root; none without a device tree."""
+        texts = (self._text(folder + name) for folder in _DEVICE_TREES)
+        text = next((text for text in texts if text), "")
+        return [part.strip() for part in text.split("\0") if part.strip()]
+
+    def number(self, path: str) -> Optional[int]:
         """Integer in a file; ``None`` where it is absent or holds something else."""
-        text = self.read(path)
-        try:
-            return int(text, base) if text else None
-        except ValueError:
-            return None
+        return integer(self.read(path))
 
     def glob(self, pattern: str) -> List[str]:
         """Paths that match a pattern, sorted."""
@@ -48,18 +68,29 @@ class Board:
         except OSError:
             return []
 
-    def command(self, arguments: Sequence[str]) -> Optional[str]:
-        """Output of a command; ``None`` where it is absent, fails or hangs, and for captured files."""
+    def exists(self, path: str) -> bool:
+        """Whether there is such a file or folder."""
+        return os.path.exists(self._prefix + path)
+
+    def command(self, arguments: Sequence[str], whatever: bool = False) -> Optional[str]:
+        """Output of a command; ``None`` where it is absent or hangs.
+
+        Args:
+            arguments: The command line.
+            whatever: Take its output though it failed, and what it printed to stderr with it.
+        """
         if self._prefix:
-            return None
+            return self.read("/commands/" + " ".join(arguments).replace("/", "|"))
         try:
             done = subprocess.run(
-                list(arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                timeout=_COMMAND_SECONDS,
+                list(arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT if whatever else subprocess.DEVNULL, timeout=_COMMAND_SECONDS,
+                env=dict(os.environ, LC_ALL="C", PATH=os.environ.get("PATH", "/usr/bin:/bin") + _MORE_PATH),
             )  # fmt: skip
         except (OSError, subprocess.SubprocessError):
             return None
-        return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else None
+        text = done.stdout[:_READ_BYTES].decode("utf-8", "replace").strip()
+        return text if whatever or done.returncode == 0 else None
 
 
 THIS = Board()

@@ -4,21 +4,25 @@ Flags weaken or void a measurement; the numbers behind them are evidence. What a
 """
 
 import os
+import re
 import resource
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from edgeopt_runner import memory, power, thermal
-from edgeopt_runner.board import THIS, Board
+from edgeopt_runner import jetson, memory, power, rails, raspberry, thermal
+from edgeopt_runner.board import THIS, Board, integer
 
 IDLE_SHARE = 0.85
 OTHERS_SHARE = 0.15
+_PRESSURE = re.compile(r"avg10=([0-9]{1,3}(?:\.[0-9]{1,4})?)\Z")
+_DECIMAL = re.compile(r"[0-9]{1,7}(?:\.[0-9]{1,4})?\Z")
 _QUICK_IDLE_SECONDS = 0.2
 _IDLE_SECONDS = 1.0
 _IDLE_TRIES = 5
 _STEADY = ("governor", "power_mode", "turbo_off", "cpus_online")
 _COUNTED = (
     "throttle_count",
+    "over_current_events",
     "swap_in_pages",
     "swap_out_pages",
     "major_faults",
@@ -38,18 +42,21 @@ class CpuTimes:
 def parse_cpu_times(text: Optional[str]) -> Optional[CpuTimes]:
     """From the first line of `/proc/stat`: user nice system idle iowait irq softirq steal guest guest_nice."""
     words = (text or "").split("\n", 1)[0].split()
-    if len(words) < 5 or words[0] != "cpu" or not all(word.isdigit() for word in words[1:]):
+    if len(words) < 5 or words[0] != "cpu":
         return None
-    ticks = [int(word) for word in words[1:9]]  # guests are counted in user already
+    counts = [integer(word) for word in words[1:9]]  # guests are counted in user already
+    ticks = [count for count in counts if count is not None and count >= 0]
+    if len(ticks) < len(counts):
+        return None
     return CpuTimes(sum(ticks) - sum(ticks[3:5]), sum(ticks))
 
 
 def parse_pressure(text: Optional[str]) -> Optional[float]:
     """Share of the last ten seconds (0 to 1) in which some task waited, from a `/proc/pressure` file."""
     for word in (text or "").split():
-        name, _, value = word.partition("=")
-        if name == "avg10":
-            return float(value) / 100.0
+        found = _PRESSURE.match(word)
+        if found:
+            return float(found.group(1)) / 100.0
     return None
 
 
@@ -83,19 +90,25 @@ def snapshot(board: Board = THIS) -> Dict[str, Any]:
     """The state of the board and of this process now, as JSON values."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     counters = memory.parse_counters(board.read("/proc/vmstat"))
+    bits = raspberry.throttled(board)
     load = (board.read("/proc/loadavg") or "").split()
     return {
         "temperature_celsius": thermal.temperature(board),
-        "pi_throttled": thermal.pi_throttled(board),
+        "temperatures_celsius": thermal.temperatures(board),
+        "pi_throttled": bits,
+        "alarms": raspberry.conditions(bits) + thermal.supply_alarms(board),
+        "over_current_events": jetson.over_current_events(board),
         "throttle_count": thermal.throttle_count(board),
         "cooling_state": thermal.cooling_state(board),
         "governor": power.governor(board),
         "power_mode": power.power_mode(board),
         "turbo_off": power.turbo_off(board),
         "frequency_khz": power.frequencies(board),
+        "firmware_khz": raspberry.clock_khz(board),
+        "gpu_khz": jetson.gpu_khz(board),
         "time_in_state": power.time_in_state(board),
         "cpus_online": board.read("/sys/devices/system/cpu/online"),
-        "load_1min": float(load[0]) if load else None,
+        "load_1min": _share(load[0]) if load else None,
         "cpu_pressure": parse_pressure(board.read("/proc/pressure/cpu")),
         "memory_pressure": parse_pressure(board.read("/proc/pressure/memory")),
         "memory_available_bytes": memory.available_bytes(board),
@@ -105,7 +118,12 @@ def snapshot(board: Board = THIS) -> Dict[str, Any]:
         "major_faults": usage.ru_majflt,
         "voluntary_switches": usage.ru_nvcsw,
         "involuntary_switches": usage.ru_nivcsw,
+        "power": rails.read(board),
     }
+
+
+def _share(text: str) -> Optional[float]:
+    return float(text) if _DECIMAL.match(text) else None
 
 
 def differences(before: Dict[str, Any], after: Dict[str, Any]) -> Dict[str, Any]:
@@ -137,7 +155,7 @@ def flags(
     found: List[str] = []
     if (idle is not None and idle < IDLE_SHARE) or (others is not None and others > OTHERS_SHARE):
         found.append("contended")
-    if gained["throttle_count"] or _pi_was_throttled(before.get("pi_throttled"), after.get("pi_throttled")):
+    if _was_throttled(before, after, gained):
         found.append("throttled")
     if gained["swap_in_pages"] or after.get("process_swap_bytes"):
         found.append("swapped")
@@ -148,13 +166,15 @@ def flags(
     return found
 
 
-def _pi_was_throttled(before: Optional[int], after: Optional[int]) -> bool:
-    """A live bit at either end, or a since-boot bit that is new."""
-    if before is None or after is None:
-        return False
-    return bool((before | after) & thermal.PI_LIVE_BITS or (after & ~before) >> 16)
+def _was_throttled(before: Dict[str, Any], after: Dict[str, Any], gained: Dict[str, Any]) -> bool:
+    """Whether any of the ways in which boards tell it says that clocks were cut by heat or a weak supply."""
+    if gained["throttle_count"] or gained["over_current_events"]:
+        return True
+    if before.get("cooling_state") or after.get("cooling_state"):
+        return True
+    return raspberry.was_throttled(before.get("pi_throttled"), after.get("pi_throttled"))
 
 
 def _limits(state: Dict[str, Any]) -> Any:
-    frequency = state.get("frequency_khz") or {}
-    return frequency.get("min"), frequency.get("max")
+    clocks = [state.get("frequency_khz") or {}, state.get("gpu_khz") or {}]
+    return [(clock.get("min"), clock.get("max")) for clock in clocks]

@@ -3,7 +3,7 @@
 import os
 from typing import List, Optional, Set
 
-from edgeopt_runner.board import THIS, Board
+from edgeopt_runner.board import THIS, Board, integer
 
 ISA = frozenset(
     "sse4_1 sse4_2 ssse3 avx avx2 fma f16c avx512f avx512bw avx512dq avx512vl avx512_vnni avx512_bf16 avx512_fp16 "
@@ -20,6 +20,7 @@ _ARM_PARTS = {
     (0x41, 0xC09): "Cortex-A9",
     (0x41, 0xC0E): "Cortex-A17",
     (0x41, 0xC0F): "Cortex-A15",
+    (0x41, 0xC0D): "Cortex-A12",
     (0x41, 0xD03): "Cortex-A53",
     (0x41, 0xD04): "Cortex-A35",
     (0x41, 0xD05): "Cortex-A55",
@@ -29,22 +30,41 @@ _ARM_PARTS = {
     (0x41, 0xD0A): "Cortex-A75",
     (0x41, 0xD0B): "Cortex-A76",
     (0x41, 0xD0C): "Neoverse-N1",
+    (0x41, 0xD0E): "Cortex-A76AE",
     (0x41, 0xD0D): "Cortex-A77",
     (0x41, 0xD40): "Neoverse-V1",
     (0x41, 0xD41): "Cortex-A78",
     (0x41, 0xD42): "Cortex-A78AE",
+    (0x41, 0xD44): "Cortex-X1",
     (0x41, 0xD46): "Cortex-A510",
     (0x41, 0xD47): "Cortex-A710",
     (0x41, 0xD49): "Neoverse-N2",
+    (0x41, 0xD48): "Cortex-X2",
+    (0x41, 0xD4B): "Cortex-A78C",
+    (0x41, 0xD4D): "Cortex-A715",
+    (0x41, 0xD4E): "Cortex-X3",
     (0x41, 0xD4F): "Neoverse-V2",
     (0x41, 0xD80): "Cortex-A520",
     (0x41, 0xD81): "Cortex-A720",
+    (0x41, 0xD82): "Cortex-X4",
     (0x41, 0xD83): "Neoverse-V3AE",
+    (0x41, 0xD84): "Neoverse-V3",
+    (0x41, 0xD85): "Cortex-X925",
+    (0x41, 0xD87): "Cortex-A725",
+    (0x41, 0xD8E): "Neoverse-N3",
     (0x4E, 0x003): "Denver 2",
     (0x4E, 0x004): "Carmel",
+    (0x43, 0x0AF): "ThunderX2",
+    (0x46, 0x001): "A64FX",
+    (0x48, 0xD01): "TSV110",
+    (0x51, 0x001): "Oryon",
     (0xC0, 0xAC3): "Ampere-1",
+    (0xC0, 0xAC4): "Ampere-1A",
 }
 """(implementer, part) of ARM cores, from the kernel's `arch/arm64/include/asm/cputype.h`."""
+
+
+_MOST_CPUS = 4096
 
 
 class Cpu:
@@ -105,14 +125,33 @@ def physical_cores(cpus: List[int], board: Board = THIS) -> int:
     return len(cores)
 
 
+def parse_cpu_list(text: Optional[str]) -> List[int]:
+    """Numbers of a kernel's list such as ``0-3,5``; what is no number or range, or absurdly long, is left out."""
+    found: Set[int] = set()
+    for part in (text or "").split(","):
+        first, _, last = part.strip().partition("-")
+        low, high = integer(first), integer(last or first)
+        if low is not None and high is not None and 0 <= low <= high < _MOST_CPUS:
+            found.update(range(low, high + 1))
+    return sorted(found)
+
+
+def fast_cores(cpus: List[int], board: Board = THIS) -> Optional[int]:
+    """How many of these logical CPUs are of the fastest kind; ``None`` where all are alike or it is not said."""
+    fast = set(parse_cpu_list(board.read("/sys/devices/cpu_core/cpus")))  # x86 with P- and E-cores
+    if not fast:
+        capacity = {number: board.number("/sys/devices/system/cpu/cpu%d/cpu_capacity" % number) for number in cpus}
+        most = max((value for value in capacity.values() if value is not None), default=None)
+        fast = {number for number, value in capacity.items() if value is not None and value == most}
+    count = len(fast & set(cpus))
+    return count if 0 < count < len(cpus) else None
+
+
 def board_model(board: Board = THIS, cpuinfo_model: str = "") -> str:
     """Name of the board or machine: device tree, `/proc/cpuinfo`, DMI; empty where none tells a real one."""
-    for path in ("/proc/device-tree/model", "/sys/firmware/devicetree/base/model"):
-        text = board.read(path)
-        if text:
-            return text
-    if cpuinfo_model:
-        return cpuinfo_model
+    model = " ".join(board.tree("model")[:1]) or cpuinfo_model
+    if model:
+        return model
     words = [board.read("/sys/class/dmi/id/" + name) or "" for name in ("sys_vendor", "product_name")]
     return " ".join(word for word in words if word and word.lower() not in _PLACEHOLDERS)
 

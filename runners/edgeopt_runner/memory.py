@@ -1,16 +1,14 @@
-"""Memory: peaks of this process by phase, what the board has left, limits of containers, and a watch from outside.
+"""Memory: peaks of this process by phase, what the board has left, limits of containers.
 
 Peaks are VmHWM, set back between phases through `/proc/self/clear_refs`; where the kernel refuses that, a phase's peak
 is the largest so far.
 """
 
 import os
-import select
 from typing import Dict, List, Optional, Tuple
 
-from edgeopt_runner.board import THIS, Board
+from edgeopt_runner.board import THIS, Board, integer
 
-_WATCH_SECONDS = 0.1
 _NO_LIMIT_BYTES = 1 << 60
 
 
@@ -20,15 +18,17 @@ def parse_kib_fields(text: Optional[str]) -> Dict[str, int]:
     for line in (text or "").splitlines():
         name, _, value = line.partition(":")
         words = value.split()
-        if len(words) == 2 and words[1] == "kB" and words[0].isdigit():
-            found[name] = int(words[0]) * 1024
+        count = integer(words[0]) if len(words) == 2 and words[1] == "kB" else None
+        if count is not None and 0 <= count < _NO_LIMIT_BYTES // 1024:
+            found[name] = count * 1024
     return found
 
 
 def parse_counters(text: Optional[str]) -> Dict[str, int]:
     """Counters by name, from lines ``name 123`` (`vmstat`)."""
     pairs = [line.split() for line in (text or "").splitlines()]
-    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
+    counts = {pair[0]: integer(pair[1]) for pair in pairs if len(pair) == 2}
+    return {name: count for name, count in counts.items() if count is not None}
 
 
 def available_bytes(board: Board = THIS) -> Optional[int]:
@@ -109,45 +109,3 @@ def swapped_bytes() -> Optional[int]:
 def proportional_bytes() -> Optional[int]:
     """PSS of this process; ``None`` before Linux 4.14."""
     return parse_kib_fields(THIS.read("/proc/self/smaps_rollup")).get("Pss")
-
-
-class AvailableWatch:
-    """Follows the lowest MemAvailable from another process, so that the timed one stays undisturbed.
-
-    The watcher is forked before anything heavy is loaded, and ends when our end of its pipe closes, however we end.
-    """
-
-    def __init__(self, board: Board = THIS) -> None:
-        stop_read, self._stop = os.pipe()
-        self._answer, answer_write = os.pipe()
-        self._pid = os.fork()
-        if self._pid == 0:
-            try:
-                _watch(board, stop_read, answer_write)
-            finally:
-                os._exit(0)
-        os.close(stop_read)
-        os.close(answer_write)
-
-    def lowest_bytes(self) -> Optional[int]:
-        """End the watch and return the lowest value that was seen."""
-        os.close(self._stop)
-        text = os.read(self._answer, 64)
-        os.close(self._answer)
-        os.waitpid(self._pid, 0)
-        return int(text) if text else None
-
-
-def _watch(board: Board, stop: int, answer: int) -> None:
-    """Poll until the other end of `stop` closes; no other descriptor of the worker may be held open here."""
-    kept = sorted([stop, answer])
-    os.closerange(3, kept[0])
-    os.closerange(kept[0] + 1, kept[1])
-    os.closerange(kept[1] + 1, 4096)
-    lowest = available_bytes(board)
-    while not select.select([stop], [], [], _WATCH_SECONDS)[0]:
-        now = available_bytes(board)
-        if now is not None and (lowest is None or now < lowest):
-            lowest = now
-    if lowest is not None:
-        os.write(answer, b"%d" % lowest)

@@ -2,13 +2,16 @@
 
 from typing import Dict, List, Optional
 
-from edgeopt_runner.board import THIS, Board
+from edgeopt_runner import jetson
+from edgeopt_runner.board import THIS, Board, integer
 
-_POLICIES = "/sys/devices/system/cpu/cpufreq/policy*"
+_POLICIES = ("/sys/devices/system/cpu/cpufreq/policy*", "/sys/devices/system/cpu/cpu[0-9]*/cpufreq")
+"""Where the kernel has its frequency policies; the second on kernels before 4.3, once for each core."""
 
 
 def _all(board: Board, name: str) -> List[str]:
-    texts = [board.read(policy + "/" + name) for policy in board.glob(_POLICIES)]
+    policies = board.glob(_POLICIES[0]) or board.glob(_POLICIES[1])
+    texts = [board.read(policy + "/" + name) for policy in policies]
     return [text for text in texts if text]
 
 
@@ -19,9 +22,9 @@ def governor(board: Board = THIS) -> str:
 
 def power_mode(board: Board = THIS) -> str:
     """The vendor's power mode: NVIDIA's `nvpmodel`, ACPI's platform profile, Intel's preference; else empty."""
-    nvidia = board.read("/var/lib/nvpmodel/status")
+    nvidia = jetson.power_mode(board)
     if nvidia:
-        return "nvpmodel " + nvidia.partition(":")[2].strip()
+        return nvidia
     profile = board.read("/sys/firmware/acpi/platform_profile")
     return profile or "+".join(sorted(set(_all(board, "energy_performance_preference"))))
 
@@ -43,16 +46,30 @@ def frequencies(board: Board = THIS) -> Optional[Dict[str, int]]:
         ("max", "scaling_max_freq", max),
         ("current", "scaling_cur_freq", max),
     ):
-        values = [int(text) for text in _all(board, name) if text.isdigit()]
+        values = _numbers(board, name)
         if values:
             found[key] = choose(values)
     return found or None
 
 
+def max_kilohertz(board: Board = THIS) -> Optional[int]:
+    """The highest clock of the fastest core that the hardware allows, whatever the governor may choose now."""
+    return max(_numbers(board, "cpuinfo_max_freq"), default=None)
+
+
+def _numbers(board: Board, name: str) -> List[int]:
+    numbers = (integer(text) for text in _all(board, name))
+    return [number for number in numbers if number is not None and number > 0]
+
+
 def parse_time_in_state(text: str) -> Dict[int, int]:
     """Ticks by kilohertz, from lines ``600000 12345``; lines of another form are skipped."""
-    pairs = [line.split() for line in text.splitlines()]
-    return {int(pair[0]): int(pair[1]) for pair in pairs if len(pair) == 2 and pair[0].isdigit() and pair[1].isdigit()}
+    found: Dict[int, int] = {}
+    for line in text.splitlines():
+        pair = [integer(word) for word in line.split()]
+        if len(pair) == 2 and pair[0] is not None and pair[1] is not None:
+            found[pair[0]] = pair[1]
+    return found
 
 
 def time_in_state(board: Board = THIS) -> Optional[Dict[str, int]]:

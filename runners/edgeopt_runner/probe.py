@@ -5,9 +5,9 @@ import json
 import os
 import platform
 import struct
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List
 
-from edgeopt_runner import cpu, memory, power, storage, thermal
+from edgeopt_runner import cpu, jetson, memory, packages, power, raspberry, storage, system, thermal
 from edgeopt_runner import runtimes as runtime_search
 from edgeopt_runner.board import THIS, Board
 
@@ -23,30 +23,65 @@ def probe(root: str, runtimes: bool = True, board: Board = THIS) -> Dict[str, An
             depends on them.
         board: Where the files are read.
     """
+    facts = dict(_hardware(board), **_system(board))
+    facts.update(_nvidia(board))
+    facts.update(
+        disk_free_bytes=disk_free_bytes(root),
+        temperature_celsius=thermal.temperature(board),
+        alarms=raspberry.conditions(raspberry.throttled(board)) + thermal.supply_alarms(board),
+        pythons=packages.interpreters(board),
+        packages=packages.installed(root, board),
+        runtimes=runtime_search.find(root) if runtimes else [],
+    )
+    return dict(facts, fingerprint=fingerprint(facts) if runtimes else "")
+
+
+def _hardware(board: Board) -> Dict[str, Any]:
     processor = cpu.parse_cpuinfo(board.read("/proc/cpuinfo"))
     cpus = cpu.allowed_cpus()
-    facts: Dict[str, Any] = {
+    return {
         "model": cpu.board_model(board, processor.board),
+        "compatible": board.tree("compatible"),
         "machine": platform.machine(),
         "bits": struct.calcsize("P") * 8,
         "cpu": processor.name,
         "isa": processor.isa,
         "cores_logical": len(cpus),
         "cores_physical": cpu.physical_cores(cpus, board),
+        "cores_fast": cpu.fast_cores(cpus, board),
+        "max_khz": power.max_kilohertz(board),
         "memory_bytes": memory.installed_bytes(board),
         "memory_available_bytes": memory.available_bytes(board) or 0,
-        "disk_free_bytes": disk_free_bytes(root),
-        "os": parse_os_release(board.read("/etc/os-release")) or platform.system(),
+        "swap_bytes": system.swap_bytes(board),
+        "page_bytes": system.page_bytes(),
+    }
+
+
+def _system(board: Board) -> Dict[str, Any]:
+    release = system.parse_os_release(board.read("/etc/os-release") or board.read("/usr/lib/os-release"))
+    return {
+        "os": release.get("PRETTY_NAME") or platform.system(),
+        "os_id": release.get("ID", ""),
+        "os_version": release.get("VERSION_ID", ""),
         "kernel": platform.release(),
-        "libc": libc(),
+        "kernel_bits": system.kernel_bits(platform.machine()),
+        "libc": system.libc(board),
         "python": platform.python_version(),
         "governor": power.governor(board),
         "power_mode": power.power_mode(board),
-        "temperature_celsius": thermal.temperature(board),
         "boot_id": board.read("/proc/sys/kernel/random/boot_id") or "",
-        "runtimes": runtime_search.find(root) if runtimes else [],
     }
-    return dict(facts, fingerprint=fingerprint(facts) if runtimes else "")
+
+
+def _nvidia(board: Board) -> Dict[str, Any]:
+    installed = jetson.installed(board)
+    l4t = jetson.release(installed, board)
+    return {
+        "l4t": l4t,
+        "jetpack": installed.get("nvidia-jetpack") or jetson.jetpack_of(l4t),
+        "libraries": jetson.libraries(installed, board),
+        "gpus": jetson.gpus(board),
+    }
 
 
 def fingerprint(facts: Dict[str, Any]) -> str:
@@ -56,26 +91,10 @@ def fingerprint(facts: Dict[str, Any]) -> str:
     """
     names = ("model", "machine", "bits", "cpu", "isa", "cores_logical", "cores_physical", "os", "kernel", "libc")
     kept = {name: facts[name] for name in names + ("governor", "power_mode")}
+    kept.update({name: facts[name] for name in ("max_khz", "l4t", "libraries", "gpus") if facts.get(name)})
     kept["memory"] = facts["memory_bytes"] // _MEMORY_STEP_BYTES
     kept["runtimes"] = sorted([runtime["name"], runtime["version"]] for runtime in facts["runtimes"])
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode("utf-8")).hexdigest()
-
-
-def parse_os_release(text: Optional[str]) -> str:
-    """PRETTY_NAME of `/etc/os-release`; empty where there is none."""
-    for line in (text or "").splitlines():
-        key, _, value = line.partition("=")
-        if key == "PRETTY_NAME":
-            return value.strip().strip("\"'")
-    return ""
-
-
-def libc() -> str:
-    """For example ``glibc 2.36``; ``musl`` where that is the C library; empty where neither can be told."""
-    try:
-        return os.confstr("CS_GNU_LIBC_VERSION") or ""
-    except (AttributeError, ValueError, OSError):
-        return "musl" if THIS.glob("/lib/ld-musl-*") else ""
 
 
 def disk_free_bytes(root: str) -> int:
@@ -89,4 +108,4 @@ def disk_free_bytes(root: str) -> int:
         return 0
 
 
-__all__: List[str] = ["disk_free_bytes", "fingerprint", "libc", "parse_os_release", "probe"]
+__all__: List[str] = ["disk_free_bytes", "fingerprint", "probe"]

@@ -6,33 +6,24 @@ A board cools by temperature, not by a fixed sleep: how long that takes depends 
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from edgeopt_runner.board import THIS, Board
+from edgeopt_runner import raspberry
+from edgeopt_runner.board import THIS, Board, integer
 
 _CPU_WORDS = ("cpu", "pkg", "core", "soc", "k10temp", "zenpower", "tctl", "tdie")
-_PI_THROTTLED = "/sys/devices/platform/soc/soc:firmware/get_throttled"
+_BOGUS_WORDS = ("pmic",)
+"""A Jetson's PMIC reads 100 °C whatever happens."""
+
+_LIMITING_WORDS = ("cpufreq", "processor", "gpufreq")
+_SUPPLY_CHIPS = ("rpi_volt", "ina3221")
 _COOLDOWN_STEP_SECONDS = 1.0
 _SLOPE_SECONDS = 10.0
 _SLOPE_CELSIUS = 0.5
 
-PI_LIVE_BITS = 0xF
-"""Under-voltage, frequency capped, throttled, soft temperature limit: now. The same shifted by 16: since boot."""
-
 
 def parse_millicelsius(text: Optional[str]) -> Optional[float]:
     """Degrees Celsius from a sysfs value; ``None`` for a sensor that is off (below -40) or absurd (above 150)."""
-    try:
-        celsius = int(text or "") / 1000.0
-    except ValueError:
-        return None
-    return celsius if -40.0 < celsius < 150.0 else None
-
-
-def parse_pi_throttled(text: Optional[str]) -> Optional[int]:
-    """Bits of ``throttled=0x50005`` (vcgencmd) or ``50005`` (sysfs, hexadecimal too)."""
-    try:
-        return int((text or "").split("=")[-1], 16)
-    except ValueError:
-        return None
+    value = integer(text)
+    return value / 1000.0 if value is not None and -40000 < value < 150000 else None
 
 
 def temperatures(board: Board = THIS) -> Dict[str, float]:
@@ -53,20 +44,15 @@ def _keep(found: Dict[str, float], name: str, text: Optional[str]) -> None:
         found[name] = value
 
 
-def temperature(board: Board = THIS) -> Optional[float]:
+def temperature(board: Board = THIS, commands: bool = True) -> Optional[float]:
     """The hottest sensor of the CPU; of the whole board where none names the CPU; ``None`` where there is none."""
-    found = temperatures(board)
-    cpu = [value for name, value in found.items() if any(word in name.lower() for word in _CPU_WORDS)]
+    found = {name.lower(): value for name, value in temperatures(board).items()}
+    found = {name: value for name, value in found.items() if not any(word in name for word in _BOGUS_WORDS)}
+    cpu = [value for name, value in found.items() if any(word in name for word in _CPU_WORDS)]
     values = cpu or list(found.values())
-    return max(values) if values else None
-
-
-def pi_throttled(board: Board = THIS) -> Optional[int]:
-    """The Raspberry Pi's throttle bits: the firmware's command first, for its copy in sysfs may be wrong."""
-    if board.read("/proc/device-tree/model") is None and board.read(_PI_THROTTLED) is None:
-        return None
-    bits = parse_pi_throttled(board.command(["vcgencmd", "get_throttled"]))
-    return bits if bits is not None else parse_pi_throttled(board.read(_PI_THROTTLED))
+    if values:
+        return max(values)
+    return raspberry.temperature(board) if commands else None
 
 
 def throttle_count(board: Board = THIS) -> Optional[int]:
@@ -78,14 +64,27 @@ def throttle_count(board: Board = THIS) -> Optional[int]:
 
 
 def cooling_state(board: Board = THIS) -> Optional[int]:
-    """Sum of the states of the processor's cooling devices; above 0 the kernel holds the clock down."""
+    """Sum of the states of the devices that cool by a lower clock; above 0 the kernel holds it down."""
     states: List[int] = []
     for device in board.glob("/sys/class/thermal/cooling_device*"):
         state = board.number(device + "/cur_state")
         kind = (board.read(device + "/type") or "").lower()
-        if state is not None and ("cpufreq" in kind or "processor" in kind):
+        if state is not None and state >= 0 and any(word in kind for word in _LIMITING_WORDS):
             states.append(state)
     return sum(states) if states else None
+
+
+def supply_alarms(board: Board = THIS) -> List[str]:
+    """Alarms of the supply that are on: under-voltage of a Raspberry Pi, over-current of a Jetson's rails."""
+    found: List[str] = []
+    for folder in board.glob("/sys/class/hwmon/hwmon*"):
+        if board.read(folder + "/name") not in _SUPPLY_CHIPS:
+            continue
+        for name in board.names(folder):
+            if name.endswith("crit_alarm") and board.number("%s/%s" % (folder, name)) == 1:
+                label = board.read("%s/%s_label" % (folder, name.partition("_")[0].replace("curr", "in"))) or ""
+                found.append(" ".join(part for part in (label, name[: -len("_alarm")], "alarm") if part))
+    return found
 
 
 def cool_down(

@@ -18,8 +18,11 @@ from edgeopt_runner import (
     measure,
     memory,
     probe,
+    rails,
+    raspberry,
     thermal,
     varied,
+    watch,
 )
 from edgeopt_runner.protocol import ERROR, LOAD_FAILED, OK, OOM, RUNNER_VERSION, RUNTIME_MISSING
 from edgeopt_runner.protocol.samples import SampleFile, SampleFileError
@@ -145,6 +148,13 @@ class _Check(_Work):
         return {"status": status, "detail": detail, "check": self.check}
 
 
+def _runs(measured: measure.Measured, seconds: float) -> int:
+    """How many inferences the measured phase had."""
+    if measured.rate is not None:
+        return int(measured.rate * seconds)
+    return len(measured.latency["samples_ns"])
+
+
 class _Measure(_Work):
     """Kind ``measure``: the phases of a measurement, its record filled as they end."""
 
@@ -158,19 +168,19 @@ class _Measure(_Work):
         self.found: Dict[str, Any] = {}
         self.outputs: Optional[Dict[str, Any]] = None
         self.started_at = time.time()
+        self.timed = (0.0, 0.0, 0)
 
     def run(self) -> None:
         """All phases."""
         path = self._preflight()
-        watch = memory.AvailableWatch()
+        watching = watch.Watch()
         try:
             session = self._load(path)
             before = self._first(session)
             self._measure(session)
         finally:
-            lowest, start = watch.lowest_bytes(), self.evidence["before"]["memory_available_bytes"]
-        if lowest is not None and start is not None:
-            self.peaks["available_drop_bytes"] = max(0, start - lowest)
+            seen = watching.end()
+        self._judge(seen)
         self.found["correctness"] = correctness.judge(before, self.compare(session))
         if self.plan.get("evaluate") and self.job.get("evaluation"):
             self._evaluate(session)
@@ -227,7 +237,9 @@ class _Measure(_Work):
         warm = measure.warm_up([calls[number] for number in range(len(lanes[0])) for calls in lanes], self.plan)
         self.phase("measure")
         ticks = conditions.cpu_times()
+        began = time.monotonic()
         measured = measure.measure(lanes[0], self.plan, warm.median_ns, lanes[1:])
+        self.timed = (began, time.monotonic(), _runs(measured, time.monotonic() - began))
         others = conditions.busy_share(ticks, conditions.cpu_times(), measured.evidence["cpu_seconds"])
         self.peaks["run_bytes"] = memory.peak_bytes()
         self.peaks["pss_bytes"] = memory.proportional_bytes()
@@ -244,6 +256,22 @@ class _Measure(_Work):
         self.flags = measured.flags + conditions.flags(before, after, self.evidence["idle_share"], others, hot)
         if warm.capped:
             self.flags.append("warmup_capped")
+
+    def _judge(self, seen: watch.Seen) -> None:
+        """What was seen from outside while the model was timed: memory that went, clocks that fell, energy."""
+        start = self.evidence["before"]["memory_available_bytes"]
+        if seen.lowest_bytes is not None and start is not None:
+            self.peaks["available_drop_bytes"] = max(0, start - seen.lowest_bytes)
+        began, ended, runs = self.timed
+        found = watch.summary(seen.between(began, ended))
+        self.evidence["watched"] = found
+        steady = not self.plan.get("target_fps") and not self.plan.get("fixed_seconds")
+        if steady and watch.clocks_fell(found):
+            self.flags.append("clock_suspect")
+        if (found["pi_throttled"] or 0) & raspberry.LIVE_BITS and "throttled" not in self.flags:
+            self.flags.append("throttled")
+        idle = self.evidence["before"]["power"]
+        self.evidence["energy"] = rails.energy(idle, found["milliwatts"], ended - began, runs)
 
     def _evaluate(self, session: engines.Session) -> None:
         self.phase("evaluate")

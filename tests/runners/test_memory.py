@@ -1,9 +1,7 @@
-"""Peaks of this process, limits of containers, and the watch from outside."""
+"""Peaks of this process, limits of containers."""
 
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -27,17 +25,6 @@ def in_child(script):
     source = str(Path(__file__).parents[2] / "runners")
     command = [sys.executable, "-c", "import sys; sys.path.insert(0, sys.argv[1])\n" + script, source]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split()
-
-
-def wait_until_gone(pid):
-    """Return when a process has ended (a zombie has); the test's own time limit is the only one."""
-    while True:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return
-        except OSError:
-            return
-        time.sleep(0.02)
 
 
 def test_installed_and_available_memory_of_captured_boards():
@@ -89,39 +76,3 @@ def test_a_peak_shows_and_a_reset_forgets_it():
 def test_own_share_and_swap_are_plausible():
     assert 0 < memory.proportional_bytes() <= memory.peak_bytes()
     assert memory.swapped_bytes() is not None
-
-
-def test_the_watch_sees_memory_that_came_and_went(tmp_path):
-    board = files(tmp_path, **{"/proc/meminfo": "MemAvailable: 9000 kB\n"})
-    watch = memory.AvailableWatch(board)
-    for kilobytes in (9000, 2000, 8000):
-        (tmp_path / "new").write_text(f"MemAvailable: {kilobytes} kB\n")
-        os.replace(tmp_path / "new", tmp_path / "proc/meminfo")
-        time.sleep(1.0)
-    assert watch.lowest_bytes() == 2000 * 1024
-
-
-def test_the_watch_ends_with_a_worker_that_is_killed():
-    script = (
-        "import os, signal\nfrom edgeopt_runner import memory\n"
-        "watch = memory.AvailableWatch(); print(watch._pid, flush=True)\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    source = str(Path(__file__).parents[2] / "runners")
-    command = [sys.executable, "-c", "import sys; sys.path.insert(0, sys.argv[1])\n" + script, source]
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, timeout=60, check=False
-    )  # ends when the watcher's stdout closes
-    assert done.returncode == -9
-    wait_until_gone(int(done.stdout))
-
-
-def test_the_watcher_holds_no_descriptor_of_the_worker():
-    read, write = os.pipe()
-    watch = memory.AvailableWatch()
-    os.close(write)
-    try:
-        assert os.read(read, 1) == b""  # would block if the watcher held the other end
-    finally:
-        watch.lowest_bytes()
-        os.close(read)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt_runner import power, thermal
+from edgeopt_runner import power, raspberry, thermal
 from edgeopt_runner.board import Board
 
 DATA = Path(__file__).parents[1] / "data" / "probe"
@@ -34,7 +34,7 @@ def test_sensors_that_are_off_or_absurd_are_absent(text, celsius):
     ],
 )
 def test_pi_throttle_bits_in_both_spellings(text, bits):
-    assert thermal.parse_pi_throttled(text) == bits
+    assert raspberry.parse_throttled(text) == bits
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,8 @@ def test_the_cpus_hottest_sensor_counts_not_the_discs(name, celsius):
 
 
 def test_throttling_is_read_where_each_board_tells_it():
-    assert thermal.pi_throttled(board("raspberry-pi-5")) == 0x50005
-    assert thermal.pi_throttled(board("intel-n100")) is None
+    assert raspberry.throttled(board("raspberry-pi-5")) == 0x50005
+    assert raspberry.throttled(board("intel-n100")) is None
     assert thermal.throttle_count(board("intel-n100")) == 12
     assert thermal.throttle_count(board("raspberry-pi-5")) is None
 
@@ -66,7 +66,7 @@ def test_clocks_and_modes():
         "balance_performance",
         False,
     )
-    assert power.power_mode(jetson) == "nvpmodel 0002"
+    assert power.power_mode(jetson) == "nvpmodel 2"
 
 
 def test_mean_clock_between_two_readings():
@@ -78,7 +78,7 @@ def test_mean_clock_between_two_readings():
 @pytest.mark.parametrize("name", [*BOARDS, "no-such-board"])
 def test_no_board_makes_a_reader_fail(name):
     here = board(name)
-    thermal.temperatures(here), thermal.cooling_state(here), thermal.pi_throttled(here), thermal.throttle_count(here)
+    thermal.temperatures(here), thermal.cooling_state(here), raspberry.throttled(here), thermal.throttle_count(here)
     (
         power.governor(here),
         power.frequencies(here),

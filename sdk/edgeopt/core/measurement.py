@@ -15,6 +15,8 @@ from edgeopt.core.profile import Settings
 OK = "ok"
 """The status of a measurement that ran to its end; any other status names what happened instead."""
 
+_SPOILING = frozenset({"throttled", "swapped", "env_changed", "clock_suspect"})
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -132,7 +134,7 @@ class Measurement:
             requests were paced, or it is not known.
         evidence: Temperatures, clocks, governor, swap, load: before, after and their differences (JSON values).
         flags: What weakens it: ``unstable``, ``contended``, ``throttled``, ``swapped``, ``started_hot``,
-            ``env_changed``, ``warmup_capped``, ``clock_suspect``.
+            ``env_changed``, ``warmup_capped``, ``clock_suspect`` (the processor's clock fell while it was timed).
         placement: Operators by where they ran, for example ``{"CPUExecutionProvider": 41}``.
         started_at: Seconds since the epoch on the device, for display.
     """
@@ -164,4 +166,4 @@ class Measurement:
     @property
     def valid(self) -> bool:
         """Whether it may rank: ran to its end, and nothing on the board spoiled the numbers."""
-        return self.ok and not {"throttled", "swapped", "env_changed"}.intersection(self.flags)
+        return self.ok and not _SPOILING.intersection(self.flags)
