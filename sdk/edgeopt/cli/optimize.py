@@ -63,7 +63,7 @@ def optimize(
         return
     console = output.console()
     for variant in made.variants:
-        path = output.display_path(Path(out).absolute() / f"{variant.name}.onnx")
+        path = output.display_path(Path(out).absolute() / f"{variant.name}.{variant.artifact.format}")
         console.print(f"{path}  {variant.artifact.size_bytes / 1e6:.2f} MB", soft_wrap=True)
     for rejection in made.rejections:
         console.print(f"not made: {rejection.name}: {rejection.reason}", soft_wrap=True)

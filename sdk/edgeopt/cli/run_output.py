@@ -45,8 +45,8 @@ def show(record: RunRecord, page: Path, *, as_json: bool) -> None:
         return
     if as_json:
         raise typer.Exit(BudgetError.exit_code)
-    best = output.display_path(page.parent / "best.onnx")
+    best = next(iter(sorted(page.parent.glob("best.[!j]*"))), page.parent)
     raise BudgetError(
         "no variant meets the budget on this device.",
-        remedy=f"The best so far is {best}; loosen the limit that it misses.",
+        remedy=f"The best so far is {output.display_path(best)}; loosen the limit that it misses.",
     )

@@ -1,4 +1,6 @@
-"""ONNX Runtime sessions on the host: one place for their options, and for running one feed.
+"""Sessions on the host: one place for the options of ONNX Runtime, and for running one feed.
+
+Files of other formats run in the runner's own engines, so that the host checks what the board will do.
 
 Meant for child processes: creating a session may crash the process (facts on converters §0.5). `ORT_ENABLE_ALL` is not
 used, as it is what crashes there; two threads at most and no spinning, so that the user's computer stays usable.
@@ -8,10 +10,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeopt.core.formats import ONNX, READERS
 from edgeopt.errors import ModelError
 
 _UNKNOWN_OPERATOR = re.compile(r"Fatal error: (\S+?)\(-?\d+\) is not a registered function/op")
@@ -22,9 +26,14 @@ _IR_TOO_NEW = re.compile(r"Unsupported model IR version: (\d+), max supported IR
 def open_session(source: Path | bytes) -> Any:
     """An `onnxruntime.InferenceSession` on the CPU for a file or for the bytes of a model.
 
+    A file whose suffix names another format gives what has the same `run` and `get_outputs`.
+
     Raises:
-        ModelError: ONNX Runtime does not take the model; names the operator where that is the reason.
+        ModelError: The runtime does not take the model, or is not installed; names the operator where that is the
+            reason.
     """
+    if isinstance(source, Path) and source.suffix[1:] in READERS and source.suffix[1:] != ONNX:
+        return _EngineSession(source)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -38,6 +47,34 @@ def open_session(source: Path | bytes) -> Any:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no base class
         raise _load_problem(source, str(error), onnxruntime.__version__) from None
+
+
+@dataclass(frozen=True)
+class _Named:
+    name: str
+
+
+class _EngineSession:
+    """A file in an engine of the runner, in the form of an `InferenceSession`."""
+
+    def __init__(self, path: Path) -> None:
+        from edgeopt_runner.engines import EngineMissing, LoadFailed, engine
+
+        runtime = READERS[path.suffix[1:]][0]
+        try:
+            self._session = engine(runtime).load(str(path), {"threads": min(2, os.cpu_count() or 1)})
+        except EngineMissing as error:
+            remedy = "Install the runtimes of this computer: pip install 'edgeopt[runtimes]'."
+            raise ModelError(f"{path.name} needs {runtime} here: {error}.", remedy=remedy) from None
+        except LoadFailed as error:
+            raise ModelError(f"{runtime} cannot load {path.name}: {error}") from None
+
+    def get_outputs(self) -> list[_Named]:
+        return [_Named(name) for name in self._session.outputs]
+
+    def run(self, names: Sequence[str], feed: dict[str, Any]) -> list[Any]:
+        found = self._session.run(feed)
+        return [found[name] for name in names]
 
 
 def _load_problem(source: Path | bytes, text: str, version: str) -> ModelError:

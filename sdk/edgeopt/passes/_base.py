@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from edgeopt.core.formats import ONNX
+
 EXACT = 0.9999
 """`min_cosine` of a pass that only rearranges the computation."""
 
@@ -18,6 +20,11 @@ WIDELY_READ_IR = 10
 
 VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 """x86 flags whose 8-bit dot product accumulates in 32 bits; without one, pairs of products saturate in 16."""
+
+
+def format_of(step: Pass) -> str:
+    """What a pass writes: ONNX, unless its class has an attribute `format` (a conversion, the last pass of a recipe)."""
+    return str(getattr(step, "format", ONNX))
 
 
 def saturates(machine: str, isa: Collection[str]) -> bool:
@@ -74,7 +81,7 @@ class PassReport:
 
 
 class Pass(Protocol):
-    """One step of a recipe: reads an ONNX file, writes another.
+    """One step of a recipe: reads an ONNX file, writes another, or with an attribute `format` one of another kind.
 
     The class is the entry point; it is built with an instance of its `options_class`. `apply` runs in a child
     process with a deadline. Same input, options, context and library versions must give the same bytes.

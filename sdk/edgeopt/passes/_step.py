@@ -7,11 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from edgeopt.core.formats import ONNX
 from edgeopt.core.recipe import PassSpec
 from edgeopt.errors import EdgeoptError, ParityError, PassError
 from edgeopt.graph.parity import Parity, compare, first_divergence
 from edgeopt.graph.session import open_session
-from edgeopt.passes._base import ANY, EXACT, WIDELY_READ_IR, Pass, PassContext
+from edgeopt.passes._base import ANY, EXACT, WIDELY_READ_IR, Pass, PassContext, format_of
 from edgeopt.passes.graphs.prepare import opset_of
 from edgeopt.passes.graphs.questions import census
 from edgeopt.passes.registry import load_pass
@@ -71,26 +72,33 @@ def _context(fields: dict[str, Any]) -> PassContext:
 
 
 def _check_file(step: Pass, path: Path) -> tuple[int, int]:
-    """Check form, loading and census; opset and IR version of the file."""
+    """Check form, loading and census; opset and IR version of the file, zeros where it is not ONNX."""
     import onnx
 
     if not path.exists() or not path.stat().st_size:
         raise PassError("it ended without a file.")
+    if format_of(step) != ONNX:
+        _require_loads(path)
+        return 0, 0
     versions = _lower_ir(path)
     try:
         onnx.checker.check_model(str(path))
     except onnx.checker.ValidationError as error:
         raise PassError(f"its result is not valid ONNX: {' '.join(str(error).split())[:300]}") from None
-    try:
-        open_session(path)
-    except EdgeoptError as error:
-        raise PassError(f"its result does not load: {error.message}", remedy=error.remedy) from None
+    _require_loads(path)
     if step.yields and not step.yields.intersection(census(path)):
         raise PassError(
             f"it changed nothing: the result holds no {' or '.join(sorted(step.yields))}.",
             remedy="The network has no layer that this pass can compress.",
         )
     return versions
+
+
+def _require_loads(path: Path) -> None:
+    try:
+        open_session(path)
+    except EdgeoptError as error:
+        raise PassError(f"its result does not load: {error.message}", remedy=error.remedy) from None
 
 
 def _lower_ir(path: Path) -> tuple[int, int]:
@@ -127,6 +135,8 @@ def check_parity(original: Path, candidate: Path, golden: Path, min_cosine: floa
 
 
 def _where(original: Path, candidate: Path, golden: Path) -> str:
+    if candidate.suffix != f".{ONNX}":
+        return ""
     with contextlib.suppress(EdgeoptError, ValueError, RuntimeError):
         found = first_divergence(original, candidate, golden, bound=0.99)
         return f" It starts at {found}." if found else ""

@@ -19,11 +19,12 @@ from edgeopt.core.run import RunRecord
 from edgeopt.core.selection import Assessment, Selection
 from edgeopt.core.space import Trial
 from edgeopt.core.variant import Rejection, Variant
-from edgeopt.errors import EdgeoptError, RunnerError
+from edgeopt.errors import EdgeoptError, RunnerError, StoreError
 from edgeopt.remote.client import connect
 from edgeopt.report.html import render_report
 from edgeopt.selection.select import select
 from edgeopt.store.keys import exact_key
+from edgeopt.store.ledger import Ledger
 from edgeopt.workflow.activating import activate
 from edgeopt.workflow.benching import Parallel, parallel_settings, thread_settings
 from edgeopt.workflow.listener import Listener, Silence
@@ -133,10 +134,17 @@ def _begin(run: _Run, aim: Aim, facts: DeviceFacts) -> RunRecord:
         profile_name=run.profile.name,
         data=data,
         versions=_versions(),
-        trials=unfinished.trials if unfinished else (),
+        trials=_known_trials(ledger, unfinished.run_id) if unfinished else (),
     )
     ledger.start_run(record.run_id, key, record.command, started_at=started_at)
     return run.save(record)
+
+
+def _known_trials(ledger: Ledger, run_id: str) -> tuple[Trial, ...]:
+    """What a search tried before it was cut off."""
+    with contextlib.suppress(StoreError):  # cut off before anything was known
+        return ledger.run(run_id).trials
+    return ()
 
 
 def _finish(run: _Run, record: RunRecord) -> RunRecord:
@@ -235,7 +243,7 @@ def _keep_best(record: RunRecord, selection: Selection, workspace: Workspace) ->
     best: Assessment = selection.assessment(selection.best_so_far)
     folder = workspace.run_folder(record.run_id)
     artifact = best.candidate.variant.artifact
-    documents.write_atomically(folder / "best.onnx", workspace.artifacts.path(artifact).read_bytes())
+    documents.write_atomically(folder / f"best.{artifact.format}", workspace.artifacts.path(artifact).read_bytes())
     about = {
         "variant": documents.plain(best.candidate.variant),
         "settings": documents.plain(best.candidate.settings),

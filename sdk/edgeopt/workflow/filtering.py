@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from edgeopt.core.formats import ONNX
 from edgeopt.core.recipe import BASELINE
 from edgeopt.core.variant import Rejection, Variant
 from edgeopt.graph.inspect import structure_digest
@@ -24,17 +25,19 @@ def without_siblings(outcomes: Sequence[Variant | Rejection], artifacts: Artifac
     They take the same time and memory on any board, so measuring all of them would tell nothing but noise.
     """
     best: dict[str, Variant] = {}
-    structures = {
-        outcome.name: structure_digest(artifacts.path(outcome.artifact))
-        for outcome in outcomes
-        if isinstance(outcome, Variant)
-    }
+    structures = {outcome.name: _structure(outcome, artifacts) for outcome in outcomes if isinstance(outcome, Variant)}
     for outcome in outcomes:
         if isinstance(outcome, Variant):
             sibling = best.setdefault(structures[outcome.name], outcome)
             if _faithful(outcome) > _faithful(sibling):
                 best[structures[outcome.name]] = outcome
     return [_kept_or_told(outcome, best, structures) for outcome in outcomes]
+
+
+def _structure(variant: Variant, artifacts: ArtifactStore) -> str:
+    """Equal for networks that differ in values alone; only ONNX files are looked into."""
+    artifact = variant.artifact
+    return structure_digest(artifacts.path(artifact)) if artifact.format == ONNX else artifact.digest
 
 
 def _faithful(variant: Variant) -> tuple[bool, float, float]:

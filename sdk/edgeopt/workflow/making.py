@@ -139,7 +139,7 @@ class Maker:
             return Rejection(judged.recipe.name, "host_accuracy", reason)
         variant = Variant(
             name=judged.recipe.name,
-            artifact=self.workspace.artifacts.add(made.path, "onnx"),
+            artifact=self.workspace.artifacts.add(made.path, made.format),
             provenance=self._provenance(judged.recipe),
             metric=judged.value,
             cosine=made.parity.cosine,

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgeopt.core.budget import Budget
 from edgeopt.core.device import DeviceFacts
+from edgeopt.core.formats import ONNX
 from edgeopt.core.measurement import Measurement
 from edgeopt.core.model import Artifact
 from edgeopt.core.plan import Plan
@@ -90,11 +91,12 @@ class Bench:
         prepared = self.prepared
         self.push(variant.artifact)
         self.push(prepared.golden)
-        by_input = varies_by_input(self.workspace.artifacts.path(variant.artifact))
+        artifact = variant.artifact
+        by_input = artifact.format == ONNX and varies_by_input(self.workspace.artifacts.path(artifact))
         if conditions.plan.evaluate or by_input:
             self.push(prepared.evaluation)
         job = jobs.measure_job(
-            artifact=variant.artifact,
+            artifact=artifact,
             settings=conditions.settings,
             plan=conditions.plan,
             golden=prepared.golden.digest,

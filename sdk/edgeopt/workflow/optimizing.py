@@ -123,5 +123,7 @@ def optimize_into(
     made = make_variants(request, prepare(request, workspace, said), facts, profile, workspace, said)
     folder.mkdir(parents=True, exist_ok=True)
     for variant in made.variants:
-        shutil.copyfile(workspace.artifacts.path(variant.artifact), folder / f"{variant.name}.onnx")
+        shutil.copyfile(
+            workspace.artifacts.path(variant.artifact), folder / f"{variant.name}.{variant.artifact.format}"
+        )
     return made

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeopt.core.budget import Budget
+from edgeopt.core.formats import ONNX, reads
 from edgeopt.core.plan import QUICK
 from edgeopt.core.profile import Profile, Settings
 from edgeopt.core.recipe import Recipe
@@ -157,10 +158,11 @@ def _passes(space: Space, wishes: dict[str, Value]) -> Recipe:
 
 def _fastest(field: Field) -> Settings:
     """The settings with which the original is fastest on the device; the first where it does not run."""
+    suited = [settings for settings in field.settings if reads(settings.runtime, ONNX)]
     with field.bench() as bench:
-        launches = [bench.measure(field.original, settings, QUICK) for settings in field.settings]
+        launches = [bench.measure(field.original, settings, QUICK) for settings in suited]
     times = [launch.latency.median_ns if launch.ok and launch.latency else math.inf for launch in launches]
-    return field.settings[times.index(min(times))]
+    return suited[times.index(min(times))]
 
 
 def _tried(field: Field, space: Space, settings: Settings, trial: Trial) -> Trial:

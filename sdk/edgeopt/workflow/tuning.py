@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from edgeopt.core.formats import reads
 from edgeopt.core.measurement import Measurement
 from edgeopt.core.plan import FINALS, QUICK, Plan
 from edgeopt.core.profile import Settings
@@ -65,14 +66,20 @@ def measure_all(
         The candidates with their launches, and the device's relative noise.
     """
     board = Board()
-    bench.listener.stage("Measuring", len(variants) * len(settings))
-    for variant in variants:
-        _quick_round(bench, board, variant, settings)
+    plans = [(variant, _readers(settings, variant)) for variant in variants]
+    bench.listener.stage("Measuring", sum(len(suited) for _, suited in plans))
+    for variant, suited in plans:
+        _quick_round(bench, board, variant, suited)
     if effort != QUICK.name:
         leaders = schedule.finalists(board.candidates(), bench.budget, noise=_FINALIST_NOISE, limit=_LEADERS)
         _try_variations(bench, board, leaders)
     _finals(bench, board, FINALS[effort], launches)
     return board.candidates(), _learned_noise(bench, board)
+
+
+def _readers(settings: Sequence[Settings], variant: Variant) -> list[Settings]:
+    """The settings whose runtime reads the variant's file."""
+    return [chosen for chosen in settings if reads(chosen.runtime, variant.artifact.format)]
 
 
 def _learned_noise(bench: Bench, board: Board) -> float:

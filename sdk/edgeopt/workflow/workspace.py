@@ -46,7 +46,7 @@ class Workspace:
         return cls(folder, artifacts, Ledger(url), Inventory(folder / "devices.yaml"))
 
     def run_folder(self, run_id: str) -> Path:
-        """The folder of a run: `best.onnx`, `best.json`, `report.html`."""
+        """The folder of a run: `best.onnx` (or of another format), `best.json`, `report.html`."""
         return self.root / "runs" / run_id
 
     def cache_folder(self, name: str) -> Path:
