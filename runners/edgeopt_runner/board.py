@@ -29,7 +29,7 @@ class Board:
 
     Args:
         prefix: Put before every path; a folder with captured files, or nothing for the board itself. What a command
-            printed there lies in its folder ``commands``, in a file named after the command line.
+            printed there lies in its folder ``commands``, in a file named after the first two words.
     """
 
     def __init__(self, prefix: str = "") -> None:
@@ -77,20 +77,23 @@ class Board:
 
         Args:
             arguments: The command line.
-            whatever: Take its output though it failed, and what it printed to stderr with it.
+            whatever: Take what it printed though it failed or would never end, with what it printed to stderr.
         """
         if self._prefix:
-            return self.read("/commands/" + " ".join(arguments).replace("/", "|"))
+            return self.read("/commands/" + " ".join(arguments[:2]).replace("/", "|"))
         try:
             done = subprocess.run(
                 list(arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT if whatever else subprocess.DEVNULL, timeout=_COMMAND_SECONDS,
                 env=dict(os.environ, LC_ALL="C", PATH=os.environ.get("PATH", "/usr/bin:/bin") + _MORE_PATH),
             )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            printed, failed = error.output, True
         except (OSError, subprocess.SubprocessError):
             return None
-        text = done.stdout[:_READ_BYTES].decode("utf-8", "replace").strip()
-        return text if whatever or done.returncode == 0 else None
+        else:
+            printed, failed = done.stdout, done.returncode != 0
+        return None if failed and not whatever else (printed or b"")[:_READ_BYTES].decode("utf-8", "replace").strip()
 
 
 THIS = Board()

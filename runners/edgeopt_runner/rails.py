@@ -14,7 +14,7 @@ _INPUTS = ("VIN", "VDD_IN", "POM_5V_IN")
 
 _CHANNEL = re.compile(r"in([0-9])_label\Z")
 _SUM_CHANNEL = "7"
-_TEGRASTATS = ["timeout", "1", "tegrastats", "--interval", "500"]
+_TEGRASTATS = ["tegrastats", "--interval", "500"]
 
 
 def read(board: Board = THIS, commands: bool = True) -> Optional[Dict[str, Any]]:
@@ -22,7 +22,7 @@ def read(board: Board = THIS, commands: bool = True) -> Optional[Dict[str, Any]]
 
     Args:
         board: Where it is read.
-        commands: Whether the vendor's tools may be asked where no file tells it, which takes up to a second.
+        commands: Whether the vendor's tools may be asked where no file tells it, which takes up to two seconds.
 
     Returns:
         ``source``, ``scope``, ``milliwatts`` and ``rails`` (milliwatts by name); ``None`` where nothing is measured.

@@ -118,6 +118,28 @@ def test_facts_that_cannot_be_are_protocol_errors(change: dict[str, Any]) -> Non
         facts_of({**FACTS, **change}, "board")
 
 
+def test_facts_of_an_older_runner_keep_their_defaults() -> None:
+    facts = facts_of(FACTS, "board")
+    assert (facts.l4t, facts.packages, facts.libraries, facts.page_bytes) == ("", (), {}, None)
+
+
+def test_optional_facts_that_cannot_be_are_unknown() -> None:
+    wrong = {"kernel_bits": 7, "page_bytes": 3, "swap_bytes": -1, "max_khz": 1 << 60, "cores_fast": 99}
+    facts = facts_of({**FACTS, **wrong}, "board")
+    assert [getattr(facts, name) for name in wrong] == [None] * len(wrong)
+    right = {"kernel_bits": 64, "page_bytes": 16384, "swap_bytes": 0, "max_khz": 2400000, "cores_fast": 2}
+    facts = facts_of({**FACTS, **right}, "board")
+    assert [getattr(facts, name) for name in right] == list(right.values())
+
+
+def test_lists_and_names_of_facts_have_an_end() -> None:
+    many = {"alarms": ["a\nb"] * 5000, "libraries": {"cuda\n" * 500: "1"}}
+    facts = facts_of({**FACTS, **many}, "board")
+    assert len(facts.alarms) == 128
+    assert facts.alarms[0] == "a b"
+    assert max(len(name) for name in facts.libraries) <= 200
+
+
 def test_facts_show_no_line_breaks() -> None:
     assert facts_of({**FACTS, "model": "Pi\n5\trow"}, "board").model == "Pi 5 row"
 
