@@ -79,7 +79,7 @@ class OpenPass:
     @property
     def references(self) -> frozenset[str]:
         """Names of the choices that its options refer to."""
-        return _references(self.options)
+        return references(self.options)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Space:
         for one in self.passes:
             self._demand(one.references, known, f"pass {one.name!r}", "the choices")
             self._demand(one.when, known, f"the condition of pass {one.name!r}", "the choices")
-        self._demand(_references(self.precision), known, "the precision", "the choices")
+        self._demand(references(self.precision), known, "the precision", "the choices")
 
     def _demand(self, names: Collection[str], known: Sequence[str], what: str, among: str) -> None:
         """Refuse names that are not known."""
@@ -230,12 +230,12 @@ def _kind(value: Value) -> str:
     return "yes or no" if isinstance(value, bool) else "text" if isinstance(value, str) else "numbers"
 
 
-def _references(value: Any) -> frozenset[str]:
+def references(value: Any) -> frozenset[str]:
     """Names of the choices that a value refers to, at any depth."""
     if isinstance(value, str):
         return frozenset(_REFERENCE.findall(value))
     inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    return frozenset().union(*(_references(one) for one in inner))
+    return frozenset().union(*(references(one) for one in inner))
 
 
 def _holds(when: Mapping[str, tuple[Value, ...]], point: Point) -> bool:
