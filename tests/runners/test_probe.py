@@ -9,7 +9,7 @@ import pytest
 
 from edgeopt import documents
 from edgeopt.core.device import DeviceFacts
-from edgeopt_runner import cpu, probe, runtimes, system
+from edgeopt_runner import cpu, engines, probe, runtimes, system
 from edgeopt_runner.board import Board
 
 DATA = Path(__file__).parents[1] / "data" / "probe"
@@ -171,12 +171,20 @@ def interpreter(folder, script):
     return path
 
 
+@pytest.fixture
+def one_engine(monkeypatch):
+    """Whatever else is installed here, only ONNX Runtime is asked for."""
+    monkeypatch.setattr(engines, "MODULES", {"onnxruntime": engines.MODULES["onnxruntime"]})
+
+
+@pytest.mark.usefixtures("one_engine")
 def test_the_provisioned_environment_comes_first(tmp_path):
     path = interpreter(tmp_path, f'exec {sys.executable} "$@"')
     (found,) = runtimes.find(str(tmp_path))
     assert found["interpreter"] == str(path)
 
 
+@pytest.mark.usefixtures("one_engine")
 @pytest.mark.parametrize("script", ["kill -ILL $$", "kill -SEGV $$", "exit 3", "echo noise", "exit 0"])
 def test_a_runtime_whose_import_crashes_is_absent_and_the_others_are_found(tmp_path, script):
     path = interpreter(tmp_path, script)
@@ -185,6 +193,7 @@ def test_a_runtime_whose_import_crashes_is_absent_and_the_others_are_found(tmp_p
     assert found["interpreter"] == sys.executable
 
 
+@pytest.mark.usefixtures("one_engine")
 def test_an_interpreter_is_asked_again_only_when_its_packages_changed(tmp_path):
     count = tmp_path / "asked"
     packages = tmp_path / "packages"
@@ -200,6 +209,7 @@ def test_an_interpreter_is_asked_again_only_when_its_packages_changed(tmp_path):
     assert count.read_text().split() == [".", "."]
 
 
+@pytest.mark.usefixtures("one_engine")
 def test_the_workers_look_does_not_forget_what_the_server_found(tmp_path, monkeypatch):
     count = tmp_path / "asked"
     server = tmp_path / "server"
@@ -212,5 +222,6 @@ def test_the_workers_look_does_not_forget_what_the_server_found(tmp_path, monkey
     assert count.read_text().split() == ["."]
 
 
+@pytest.mark.usefixtures("one_engine")
 def test_a_board_that_cannot_be_written_to_is_probed_all_the_same():
     assert [found["name"] for found in runtimes.find("/proc/nowhere")] == ["onnxruntime"]

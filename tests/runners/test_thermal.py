@@ -66,7 +66,7 @@ def test_clocks_and_modes():
         "balance_performance",
         False,
     )
-    assert power.power_mode(jetson) == "nvpmodel 2"
+    assert power.power_mode(jetson) == "nvpmodel 2 MAXN_SUPER"
 
 
 def test_mean_clock_between_two_readings():
