@@ -8,6 +8,8 @@ from edgeopt_runner.board import THIS, Board, integer
 _POLICIES = ("/sys/devices/system/cpu/cpufreq/policy*", "/sys/devices/system/cpu/cpu[0-9]*/cpufreq")
 """Where the kernel has its frequency policies; the second on kernels before 4.3, once for each core."""
 
+_MOST_CLOCKS = 16
+
 
 def _all(board: Board, name: str) -> List[str]:
     policies = board.glob(_POLICIES[0]) or board.glob(_POLICIES[1])
@@ -50,6 +52,13 @@ def frequencies(board: Board = THIS) -> Optional[Dict[str, int]]:
         if values:
             found[key] = choose(values)
     return found or None
+
+
+def clock_files(board: Board = THIS) -> List[str]:
+    """The files with the clocks of now, to be read again and again without being looked for again."""
+    policies = board.glob(_POLICIES[0]) or board.glob(_POLICIES[1])
+    paths = (policy + "/scaling_cur_freq" for policy in policies)
+    return [path for path in paths if board.number(path) is not None][:_MOST_CLOCKS]
 
 
 def max_kilohertz(board: Board = THIS) -> Optional[int]:

@@ -38,6 +38,8 @@ def wait_until_gone(pid):
 def test_the_watch_sees_memory_that_came_and_went_and_clocks_that_fell(tmp_path):
     put(tmp_path, "/proc/meminfo", "MemAvailable: 9000 kB\n")
     put(tmp_path, CLOCK, "2400000")
+    put(tmp_path, "/sys/class/thermal/thermal_zone0/type", "cpu-thermal")
+    put(tmp_path, "/sys/class/thermal/thermal_zone0/temp", "61500")
     watching = watch.Watch(Board(str(tmp_path)))
     for kilobytes, kilohertz in ((9000, 2400000), (2000, 2400000), (8000, 1500000)):
         put(tmp_path, "/proc/meminfo", f"MemAvailable: {kilobytes} kB\n")
@@ -46,6 +48,7 @@ def test_the_watch_sees_memory_that_came_and_went_and_clocks_that_fell(tmp_path)
     seen = watching.end()
     assert seen.lowest_bytes == 2000 * 1024
     found = watch.summary(seen.looks)
+    assert found["hottest_celsius"] == 61.5
     assert (found["first_khz"], found["last_khz"]) == (2400000, 1500000)
     assert watch.clocks_fell(found)
     assert seen.between(0.0, seen.looks[0]["at"]) == seen.looks[:1]
