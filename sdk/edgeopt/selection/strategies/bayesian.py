@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FIRST = 10
 """Points before the estimator is asked."""
-_PROPOSALS = 24
+_PROPOSALS = 8
 _NEVER = 1e9  # excess of what did not run
 
 
