@@ -128,7 +128,28 @@ class Recurrent(nn.Module):
         return self.head(self.lstm(image[:, 0])[0][:, -1])
 
 
-NETWORKS = {"residual": Residual, "depthwise": Depthwise, "transformer": Transformer, "recurrent": Recurrent}
+class LargeKernels(nn.Module):
+    """5×5 kernels: same, strided, depthwise; [N, 1, 8, 8] to [N, 10]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(1, 16, 5, 1, 2, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+        layers += [nn.Conv2d(16, 32, 5, 2, 2, bias=False), nn.BatchNorm2d(32), nn.ReLU()]
+        layers += [nn.Conv2d(32, 32, 5, 1, 2, groups=32, bias=False), nn.BatchNorm2d(32), nn.ReLU()]
+        self.features = nn.Sequential(*layers, nn.Conv2d(32, 32, 1), nn.ReLU())
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.features(image).mean((2, 3)))
+
+
+NETWORKS = {
+    "residual": Residual,
+    "depthwise": Depthwise,
+    "transformer": Transformer,
+    "recurrent": Recurrent,
+    "large_kernels": LargeKernels,
+}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from edgeopt.documents import plain
 from edgeopt.errors import DataError
 from edgeopt.graph.evaluate import BUILT_IN
 from edgeopt.graph.sample_options import SampleOptions
-from edgeopt.graph.user_code import check_function, is_function
+from edgeopt.graph.user_code import is_function, source_text
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def load_samples(
         ChildError: The user's function or the model crashed or ran past the deadline.
     """
     files = [text for text in (source, options.metric) if text is not None and is_function(text)]
-    code = "\n".join(source_text(text) for text in files)
+    code = "\n".join(source_text(text, DataError) for text in files)
     check_source(source)
     _check_metric(options.metric)
     with tempfile.TemporaryDirectory(prefix=".samples-", dir=folder) as scratch:
@@ -109,12 +109,6 @@ def _summary(source: str | None, options: SampleOptions, result: Mapping[str, An
         seed=options.seed,
         overlap=options.overlap,
     )
-
-
-def source_text(source: str) -> str:
-    """Source text of a function's file; of a module, as its file cannot be found without importing it, its name."""
-    path = check_function(source, DataError)
-    return path.read_text(encoding="utf-8") if path else source
 
 
 def check_source(source: str | None) -> None:

@@ -153,7 +153,7 @@ def _sqnr(reference: dict[str, Any], outputs: dict[str, Any]) -> float:
 
 
 def _users_score(metric: str, pairs: Iterable[_Pair]) -> Evaluation:
-    function = load_function(metric, DataError)
+    function = load_function(metric, DataError, given=2)
     outputs, labels = _stack(iter(pairs))
     try:
         value = float(function(outputs, labels))

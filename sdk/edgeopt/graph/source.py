@@ -14,10 +14,14 @@ from edgeopt.child import run_child
 from edgeopt.core.model import Artifact, Model
 from edgeopt.errors import ModelError
 from edgeopt.graph.inspect import inspect_onnx
+from edgeopt.graph.user_call import call_of
 from edgeopt.graph.user_code import check_function, is_function
 
 if TYPE_CHECKING:
     import numpy as np
+
+_LONGEST_NAME = 60
+"""Of a function with arguments: names of applications have 64 characters at most."""
 
 _TORCH = "Give the Python function that builds the network and loads these weights, as in nets.py:build."
 _OTHER_FORMATS = {
@@ -59,8 +63,9 @@ def load_model(
     """Take a network in.
 
     Args:
-        source: ``model.onnx``, ``file.py:function``, ``package.module:function`` or ``program.pt2``. A function returns
-            an `nn.Module`, or the module and its example inputs (a tensor, a tuple, or a dict by name).
+        source: ``model.onnx``, ``file.py:function``, ``package.module:function`` or ``program.pt2``; a function
+            may have literal arguments, as in ``nets.py:build(width=16)``. It returns an `nn.Module`, or the module
+            and its example inputs (a tensor, a tuple, or a dict by name).
         folder: Where the ONNX file is made; exists.
         input_shapes: Sizes for dynamic dimensions, and example inputs for a function that returns none. A dynamic batch
             stays dynamic where 1 is asked.
@@ -143,10 +148,14 @@ def _destination(source: str, folder: Path) -> Path:
 
 
 def _name_of(source: str) -> str:
-    """A short name for files and tables: the file's stem, or the function's name behind its module's."""
-    place, _, function = source.rpartition(":")
-    text = f"{Path(place).stem}-{function}" if is_function(source) else Path(source).stem
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.") or "model"
+    """A short name for files and tables: the file's stem, or the function's name behind its module's and arguments."""
+    call = call_of(source)
+    text = f"{Path(call.place).stem}-{call.name}{call.arguments}" if call else Path(source).stem
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.") or "model"
+    if not call or len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(call.arguments.encode()).hexdigest()[:8]
+    return f"{name[: _LONGEST_NAME - 9]}-{digest}"
 
 
 def _check_file(path: Path) -> None:

@@ -13,11 +13,11 @@ from edgeopt.child import run_child
 from edgeopt.core.tensor import Signature
 from edgeopt.documents import decode, plain
 from edgeopt.errors import DataError
-from edgeopt.graph.data import check_source, source_text
+from edgeopt.graph.data import check_source
 from edgeopt.graph.fit import batch_size
 from edgeopt.graph.sample_options import SampleOptions
 from edgeopt.graph.split import feeds_of
-from edgeopt.graph.user_code import check_function, is_function
+from edgeopt.graph.user_code import is_function, source_text
 from edgeopt_runner.protocol.samples import LABELS, SampleFile, write_samples
 
 
@@ -58,7 +58,7 @@ def load_training(
         ChildError: The user's function crashed or ran past the deadline.
     """
     check_source(source)
-    code = source_text(source) if is_function(source) else ""
+    code = source_text(source, DataError) if is_function(source) else ""
     whole = replace(options, calibration=samples, evaluation=samples, overlap=True)
     with tempfile.TemporaryDirectory(prefix=".training-", dir=folder) as scratch:
         made = run_child(
@@ -127,12 +127,11 @@ def _shared_note(shared: int) -> str:
 
 
 def check_loss(source: str) -> str:
-    """Source text of the user's loss, after a look at whether it is there; part of the provenance.
+    """What the user's loss depends on, after a look at whether it is there; part of the provenance.
 
     Raises:
         DataError: It is not ``file.py:function``, or there is no such file or function.
     """
     if not is_function(source):
         raise DataError(f"--loss is {source!r}.", remedy="It is file.py:function(outputs, labels) -> tensor.")
-    path = check_function(source, DataError)
-    return path.read_text(encoding="utf-8") if path else source
+    return source_text(source, DataError)

@@ -1,4 +1,4 @@
-"""Finds the functions that users name as ``file.py:function`` or ``package.module:function``.
+"""Finds the functions that users name as ``file.py:function`` or ``package.module:function``, perhaps with arguments.
 
 `check_function` looks without running anything; `load_function` imports and is meant for child processes, as the user's
 code may hang or crash.
@@ -9,20 +9,21 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from edgeopt.errors import EdgeoptError
+from edgeopt.graph.user_call import Call, arguments_of, call_of
 
 
 def is_function(source: str) -> bool:
     """Whether `source` has the form of ``file.py:function`` or ``package.module:function``, or is a Python file."""
-    place, _, name = source.rpartition(":")
-    return source.endswith(".py") or (bool(place) and name.isidentifier() and not Path(source).exists())
+    return call_of(source) is not None
 
 
 def check_function(source: str, error: type[EdgeoptError]) -> Path | None:
@@ -33,25 +34,37 @@ def check_function(source: str, error: type[EdgeoptError]) -> Path | None:
         error: The class to raise: `ModelError` for networks, `DataError` for data and metrics.
 
     Raises:
-        EdgeoptError: Of class `error`: no such file or function, or no function named; lists what the file has.
+        EdgeoptError: Of class `error`: no such file or function, or no function named (lists what the file has), or
+            arguments that are no literals.
     """
-    place, _, name = source.rpartition(":")
-    if source.endswith(".py"):
-        place, name = source, ""
-    if not place.endswith(".py"):
+    call = call_of(source) or Call(source)
+    arguments_of(call, error)
+    if not call.place.endswith(".py"):
         return None
-    path = Path(place).expanduser()
+    path = Path(call.place).expanduser()
     if not path.is_file():
-        raise error(f"there is no file {place}.", remedy="Give the path of a Python file, as in nets.py:build.")
+        raise error(f"there is no file {call.place}.", remedy="Give the path of a Python file, as in nets.py:build.")
     try:
         functions, others = _names_in(path)
     except (SyntaxError, ValueError) as problem:
-        raise error(f"{place} is not valid Python: {problem}.") from None
-    if not name:
-        raise error(f"{place} is a Python file; say which function.", remedy=_choices(functions))
-    if name not in [*functions, *others]:
-        raise error(f"{place} has no function {name}.", remedy=_choices(functions))
+        raise error(f"{call.place} is not valid Python: {problem}.") from None
+    if not call.name:
+        raise error(f"{call.place} is a Python file; say which function.", remedy=_choices(functions))
+    if call.name not in [*functions, *others]:
+        raise error(f"{call.place} has no function {call.name}.", remedy=_choices(functions))
     return path
+
+
+def source_text(source: str, error: type[EdgeoptError]) -> str:
+    """What a function's results depend on: the text of its file, its name and arguments.
+
+    Of a module, as its file cannot be found without importing it, its name alone.
+
+    Raises:
+        EdgeoptError: As for `check_function`.
+    """
+    path, call = check_function(source, error), call_of(source)
+    return f"{path.read_text(encoding='utf-8')}\n{call.name}{call.arguments}" if path and call else source
 
 
 def _names_in(path: Path) -> tuple[list[str], list[str]]:
@@ -73,25 +86,83 @@ def _choices(names: list[str]) -> str:
     return f"It has: {shown}." if shown else "It defines none."
 
 
-def load_function(source: str, error: type[EdgeoptError]) -> Callable[..., Any]:
-    """Import the user's function.
+def load_function(
+    source: str, error: type[EdgeoptError], *, given: int = 0, known: Mapping[str, Any] | None = None
+) -> Callable[..., Any]:
+    """Import the user's function, with the arguments that the user gave put in.
+
+    Args:
+        source: What the user typed.
+        error: The class to raise.
+        given: How many values it will be called with; the user's come behind them.
+        known: Values for parameters of these names that have no default and that the user leaves out.
+
+    Returns:
+        What is called with `given` values.
 
     Raises:
-        EdgeoptError: Of class `error`: it is not there, its module cannot be imported, or it cannot be called.
+        EdgeoptError: Of class `error`: it is not there, its module cannot be imported, it cannot be called, or it does
+            not take these arguments; says which it takes.
     """
     path = check_function(source, error)
-    place, _, name = source.rpartition(":")
+    call = call_of(source) or Call(source)
     try:
-        module = _load_file(path) if path else importlib.import_module(place)
+        module = _load_file(path) if path else importlib.import_module(call.place)
     except Exception as problem:
-        raise user_problem(f"importing {place}", problem, error) from None
-    function = getattr(module, name, None)
+        raise user_problem(f"importing {call.place}", problem, error) from None
+    function = getattr(module, call.name, None)
     if not callable(function):
         found = "nothing" if function is None else f"a {type(function).__name__}"
         callables = [key for key, value in vars(module).items() if callable(value)]
-        raise error(f"{source}: {name} is {found}, not a function.", remedy=_choices(callables))
-    result: Callable[..., Any] = function
-    return result
+        raise error(f"{source}: {call.name} is {found}, not a function.", remedy=_choices(callables))
+    positional, named = arguments_of(call, error)
+    named |= _fitting(function, known or {}, len(positional) + given, named)
+    _demand_fit(function, call, (*[None] * given, *positional), named, error)
+    return lambda *values: function(*values, *positional, **named)
+
+
+def _fitting(
+    function: Callable[..., Any], known: Mapping[str, Any], first: int, named: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Those of the known values that a function asks for and does not get otherwise."""
+    signature = _signature(function)
+    if not known or signature is None:
+        return {}
+    parameters = list(signature.parameters.values())
+    by_position = [one.name for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    missing = [one.name for one in parameters if one.default is one.empty]
+    return {name: known[name] for name in missing if name in known and name not in {*by_position[:first], *named}}
+
+
+def _demand_fit(
+    function: Callable[..., Any],
+    call: Call,
+    positional: tuple[Any, ...],
+    named: Mapping[str, Any],
+    error: type[EdgeoptError],
+) -> None:
+    signature = _signature(function)
+    if signature is None:
+        return
+    try:
+        signature.bind(*positional, **named)
+    except TypeError as problem:
+        shown = signature.replace(
+            parameters=[one.replace(annotation=one.empty) for one in signature.parameters.values()],
+            return_annotation=signature.empty,
+        )
+        raise error(
+            f"{call.place}:{call.name}{call.arguments or '()'} cannot be called: {problem}.",
+            remedy=f"It takes {shown}.",
+        ) from None
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    """``None`` for the few that do not tell, as some written in C."""
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
 
 
 def _load_file(path: Path) -> ModuleType:

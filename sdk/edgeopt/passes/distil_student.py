@@ -25,8 +25,10 @@ class Options(DistilOptions):
     """Options of `distil_student`: those of every distillation, and what the student is.
 
     Attributes:
-        student: ``file.py:function`` that returns the student, a torch network called with one tensor an input, in the
-            original's order; empty derives one from the network.
+        student: ``file.py:function``, or with arguments ``file.py:function(width=16)``, that returns the student, a
+            torch network called with one tensor an input, in the original's order. It gets the original's shapes where
+            it asks for ``inputs`` and ``outputs``. ``edgeopt.training.families`` has some; empty derives one from the
+            network.
         width: Share of the channels that a derived student keeps in each layer, above 0, at most 1.
         depth: Share of the residual blocks that it keeps in each stage, above 0, at most 1.
         round_to: Its widths are multiples, where layers are wide enough.
@@ -85,12 +87,14 @@ class DistilStudent:
 
         teacher = import_onnx(context.original or source)
         samples = training_of(context, teacher.input_names, labelled=False)
-        student, notes = self._student(source, samples, context)
+        student, notes = self._student(source, teacher, samples, context)
         notes += distil_into(student, teacher, samples, self.options, context)
         export_onnx(student, like=source, destination=destination)
         return PassReport(notes=notes)
 
-    def _student(self, source: Path, samples: Samples, context: PassContext) -> tuple[nn.Module, tuple[str, ...]]:
+    def _student(
+        self, source: Path, teacher: nn.Module, samples: Samples, context: PassContext
+    ) -> tuple[nn.Module, tuple[str, ...]]:
         """The untrained student, and what there is to say about it."""
         from edgeopt.graph.torch_import import import_onnx
         from edgeopt.passes.recovery.students import begin_anew, derived, users_student
@@ -98,7 +102,7 @@ class DistilStudent:
         options, network = self.options, import_onnx(source)
         inputs = samples.batch([0])[0]
         if options.student:
-            return users_student(options.student, inputs, context.seed), (f"the student is {options.student}",)
+            return users_student(options.student, teacher, inputs, context.seed), (f"the student is {options.student}",)
         notes = derived(network, inputs, options, context)
         if not options.inherit:
             begin_anew(network, context.seed)

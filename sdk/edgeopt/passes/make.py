@@ -18,9 +18,8 @@ from typing import Any
 from edgeopt.child import Progress, run_child
 from edgeopt.core.recipe import PassSpec, Recipe
 from edgeopt.errors import ChildError, EdgeoptError, ParityError, PassError
-from edgeopt.graph.data import source_text
 from edgeopt.graph.parity import Parity
-from edgeopt.graph.user_code import is_function
+from edgeopt.graph.user_code import is_function, source_text
 from edgeopt.passes._base import EXACT, Pass
 from edgeopt.passes._files import file_digest
 from edgeopt.passes.registry import load_pass
@@ -131,8 +130,8 @@ def _identity(spec: PassSpec, step: Pass, context: MakeContext) -> list[Any]:
 
 
 def _text_of(value: str) -> str:
-    """What an option that names the user's function depends on: the text of its file."""
-    return source_text(value) if is_function(value) else ""
+    """What an option that names the user's function depends on."""
+    return source_text(value, PassError) if is_function(value) else ""
 
 
 def _kept(step: Pass, context: MakeContext) -> list[str]:

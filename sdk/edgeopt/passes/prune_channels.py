@@ -8,6 +8,7 @@ alike.
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from edgeopt.passes._base import PassContext, PassReport
 
 @dataclass(frozen=True)
 class Options:
-    """Options of `prune_channels`. One goal: `widths`, else `latency`, else `macs`, else `ratio`.
+    """Options of `prune_channels`. One goal: `widths`, else `stages`, else `latency`, else `macs`, else `ratio`.
 
     Attributes:
         ratio: Share of the channels to remove, above 0 and below 1.
@@ -27,6 +28,8 @@ class Options:
         widths: Output channels to keep by layer name; all other layers stay. Taken as they are, without `round_to`.
         latency: Share of the latency to keep, above 0 and below 1: `widths` are then chosen by a table that is
             measured on the device (NetAdapt), in multiples that the device likes. 0 goes by the other goals.
+        stages: Shares of the channels to keep by parts of the depth, each above 0 and at most 1: three shares are for
+            the first, middle and last third of what can be pruned. All 1 leaves the network as it is.
         importance: What tells the least important channels: l1, l2 (norms of weights), fpgm (distance to others),
             bn_scale, taylor, hessian (by gradients), activation (times weight), entropy (of activations), random.
         ranking: ``global`` compares channels of all layers, ``layer`` takes the same share from each.
@@ -40,6 +43,7 @@ class Options:
     macs: float = 0.0
     widths: Mapping[str, int] = field(default_factory=dict)
     latency: float = 0.0
+    stages: tuple[float, ...] = ()
     importance: Literal["l1", "l2", "fpgm", "bn_scale", "taylor", "hessian", "activation", "entropy", "random"] = "l2"
     ranking: Literal["global", "layer"] = "global"
     round_to: int = 1
@@ -60,8 +64,11 @@ class Options:
         problems += [f"widths gives {name} {width} channels" for name, width in self.widths.items() if width < 1]
         if not 0 <= self.latency < 1:
             problems.append(f"latency is {self.latency}, must be below 1 and not negative")
-        if sum(bool(goal) for goal in (self.widths, self.macs, self.latency)) > 1:
-            problems.append("widths, latency and macs are goals of which one can be met, give one")
+        problems += [
+            f"stages has {share}, must be above 0 and at most 1" for share in self.stages if not 0 < share <= 1
+        ]
+        if sum(bool(goal) for goal in (self.widths, self.stages, self.macs, self.latency)) > 1:
+            problems.append("widths, stages, latency and macs are goals of which one can be met, give one")
         if not math.isfinite(self.ratio + self.macs + self.min_keep):
             problems.append("a value is not finite")
         if problems:
@@ -100,6 +107,9 @@ class PruneChannels:
                 "widths by latency are measured on a device, and here is none.",
                 remedy="Use the recipe with edgeopt deploy or edgeopt optimize, or give macs or widths.",
             )
+        if self.options.stages and min(self.options.stages) == 1:
+            shutil.copyfile(source, destination)
+            return PassReport(notes=("all parts keep their channels: the network is as it was",))
         from edgeopt.graph.torch_export import export_onnx
         from edgeopt.graph.torch_import import import_onnx
         from edgeopt.passes.pruning.rounds import prune

@@ -138,7 +138,7 @@ class _UserLoss:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.function = load_function(source, DataError)
+        self.function = load_function(source, DataError, given=2)
 
     def __call__(self, network: nn.Module, inputs: tuple[Tensor, ...], labels: Tensor | None) -> Tensor:
         outputs = network(*inputs)

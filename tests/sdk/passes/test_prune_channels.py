@@ -137,6 +137,69 @@ def test_steps_reach_the_same_goal(tmp_path: Path) -> None:
     assert _width(layered, "/stem/stem.0/Conv") == 5
 
 
+STAGED = {
+    "residual": {
+        "first": {"/stem/stem.0/Conv", "/blocks/blocks.0/conv1/Conv"},
+        "middle": {"/blocks/blocks.0/conv2/Conv", "/blocks/blocks.0/shortcut/shortcut.0/Conv"},
+        "last": {
+            "/blocks/blocks.1/conv1/Conv",
+            "/blocks/blocks.1/conv2/Conv",
+            "/blocks/blocks.1/shortcut/shortcut.0/Conv",
+        },
+    },
+    "depthwise": {
+        "first": {f"/features/features.{index}/Conv" for index in (0, 3, 6)},
+        "middle": {"/features/features.9/Conv"},
+        "last": {f"/features/features.{index}/Conv" for index in (11, 14, 17)},
+    },
+}
+
+
+@pytest.mark.parametrize("part", ["first", "middle", "last"])
+@pytest.mark.parametrize("name", list(STAGED))
+def test_stages_narrow_their_part_of_the_depth_alone(name: str, part: str, tmp_path: Path) -> None:
+    shares = [0.5 if part == one else 1.0 for one in ("first", "middle", "last")]
+    made, _ = _prune(name, tmp_path, stages=shares, ranking="layer")
+    before = trained(name).network
+    for one, layers in STAGED[name].items():
+        for layer in layers:
+            assert _width(made, layer) == _width(before, layer) * (0.5 if one == part else 1), layer
+
+
+def test_a_transformers_residual_stream_belongs_to_the_first_part(tmp_path: Path) -> None:
+    _, notes = _prune("transformer", tmp_path, stages=(0.5, 1, 1))
+    assert "/embed/MatMul 32 -> 16" in notes
+    assert "mlp.0" not in notes
+    _, notes = _prune("transformer", tmp_path, stages=(1, 1, 0.5))
+    assert "channels: /layers/layers.1/mlp/mlp.0/MatMul 64 -> 32" in notes.split("; ")
+
+
+def test_shares_of_stages_are_met_by_importance_with_rounding_and_in_rounds(tmp_path: Path) -> None:
+    made, _ = _prune("residual", tmp_path, stages=(0.5, 0.5, 0.25))
+    assert _width(made, "/stem/stem.0/Conv") + _width(made, "/blocks/blocks.0/conv1/Conv") == 24
+    assert _width(made, "/blocks/blocks.1/conv1/Conv") + _width(made, "/blocks/blocks.1/conv2/Conv") == 16
+    rounded, _ = _prune("residual", tmp_path, stages=(0.6, 1.0, 0.4), round_to=8, ranking="layer")
+    assert _width(rounded, "/stem/stem.0/Conv") == 8
+    assert _width(rounded, "/blocks/blocks.1/conv1/Conv") == 16
+    stepped, _ = _prune("residual", tmp_path, stages=(1.0, 1.0, 0.25), steps=3, ranking="layer")
+    assert _width(stepped, "/blocks/blocks.1/conv1/Conv") == 8
+    assert _width(stepped, "/stem/stem.0/Conv") == 16
+
+
+def test_stages_without_loss_write_the_network_as_it_was_and_say_so(tmp_path: Path) -> None:
+    made, notes = _prune("residual", tmp_path, stages=(1.0, 1, 1.0))
+    assert made.read_bytes() == trained("residual").network.read_bytes()
+    assert notes == "all parts keep their channels: the network is as it was"
+
+
+def test_a_part_that_keeps_everything_keeps_odd_widths_too(tmp_path: Path) -> None:
+    first, _ = _prune("residual", tmp_path, widths={"/stem/stem.0/Conv": 11})
+    source = first.rename(tmp_path / "odd.onnx")
+    options = Options(stages=(1, 1, 0.5), round_to=8)
+    PruneChannels(options).apply(source, tmp_path / "made.onnx", _context("residual", tmp_path))
+    assert _width(tmp_path / "made.onnx", "/stem/stem.0/Conv") == 11
+
+
 def test_ignored_layers_and_outputs_stay(tmp_path: Path) -> None:
     made, _ = _prune("residual", tmp_path, ratio=0.6, ignore=("/stem/stem.0/Conv",))
     assert _width(made, "/stem/stem.0/Conv") == 16
@@ -266,6 +329,10 @@ def test_goals_that_cannot_be_met_are_refused(options: dict[str, Any], message: 
         {"importance": "beauty"},
         {"widths": {"/a": 0}},
         {"widths": {"/a": 3}, "macs": 0.5},
+        {"stages": (0.5, 1.5)},
+        {"stages": (0.0,)},
+        {"stages": (float("nan"),)},
+        {"stages": (0.5,), "macs": 0.5},
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any]) -> None:

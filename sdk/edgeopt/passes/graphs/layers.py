@@ -7,7 +7,7 @@ network starts best from `graphs.prepare.prepare`, where batch norms are folded 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,6 +175,16 @@ class Network:
         del node.attribute[:]
         self._index()
 
+    def read_through(self, layer: Layer, operator: str, constants: Sequence[Array]) -> None:
+        """Put a node in front of a layer, which alone reads its tensor through it; others go on as before."""
+        node = self._nodes[layer.name]
+        places = [self._free_name(f"{layer.name}/{operator}_{index}") for index in range(len(constants))]
+        self.model.graph.initializer.extend(map(numpy_helper.from_array, constants, places))
+        made, name = self._free_name(f"{layer.input}_{operator}"), self._free_name(f"{layer.name}/{operator}")
+        self.model.graph.node.append(onnx.helper.make_node(operator, [layer.input, *places], [made], name=name))
+        node.input[0] = made
+        self._index()
+
     def _append_add(self, node: onnx.NodeProto, values: Array) -> None:
         final, inner = node.output[0], self._free_name(f"{node.output[0]}_unbiased")
         name = self._free_name(f"{node.name}_bias")
@@ -254,6 +264,13 @@ def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
             value = onnx.helper.get_attribute_value(entry)
             return value.decode() if isinstance(value, bytes) else value
     return default
+
+
+def set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:
+    """Give an attribute another value; ``None`` takes it away."""
+    others = [entry for entry in node.attribute if entry.name != name]
+    del node.attribute[:]
+    node.attribute.extend(others if value is None else [*others, onnx.helper.make_attribute(name, value)])
 
 
 def skips(skipped: dict[str, str], total: int) -> tuple[str, ...]:

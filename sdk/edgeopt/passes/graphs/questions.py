@@ -83,8 +83,8 @@ def with_rewritten_gemm(names: Iterable[str]) -> list[str]:
     return [form for name in names for form in (name, f"{name}_MatMul")]
 
 
-def demand_nodes(model: Any, names: Iterable[str]) -> None:
-    """Check that nodes exist.
+def demand_nodes(model: Any, names: Iterable[str], option: str = "keep_float") -> None:
+    """Check that nodes which an option names exist.
 
     Raises:
         PassError: Names one that does not.
@@ -92,7 +92,7 @@ def demand_nodes(model: Any, names: Iterable[str]) -> None:
     known = {node.name for node in model.graph.node}
     missing = sorted(set(names) - known)
     if missing:
-        raise PassError(f"keep_float names {missing[0]!r}, which is not a node of the network at this step.")
+        raise PassError(f"{option} names {missing[0]!r}, which is not a node of the network at this step.")
 
 
 def census(path: Path) -> dict[str, int]:

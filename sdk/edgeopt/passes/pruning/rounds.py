@@ -13,6 +13,7 @@ from edgeopt.passes._base import PassContext
 from edgeopt.passes.prune_channels import Options
 from edgeopt.passes.pruning.channels import Dependencies, Group, prunable
 from edgeopt.passes.pruning.importance import Evidence, score
+from edgeopt.passes.pruning.stages import kept_by_parts, parts_of
 from edgeopt.passes.pruning.subject import BATCH, Data, data_of, demand_layers, layer_names, listed, size_of
 from edgeopt.passes.pruning.widths import Choice, Limits, Work
 
@@ -42,7 +43,9 @@ class _Pruning:
         self._names = layer_names(network)
         self._skipped: dict[str, str] = {}
         self._roots = self._prunable()
-        widths = {group.root: group.units for group in self._groups(self._graph())}
+        groups = self._groups(self._graph())
+        self._parts = parts_of(network, self._inputs, groups, len(options.stages))
+        widths = {group.root: group.units for group in groups}
         self._floors = {root: max(1, math.ceil(options.min_keep * units)) for root, units in widths.items()}
 
     def run(self) -> tuple[str, ...]:
@@ -101,8 +104,13 @@ class _Pruning:
         batch = BATCH if len(self._inputs[0]) > self._data.typical.rows else 1
         evidence = Evidence(self._network, self._data.judged, self._data.loss, self._seed, batch)
         scores = score(self._options.importance, groups, evidence)
-        choice = Choice(groups, scores, Limits(self._options.ranking, self._options.round_to, self._floors))
-        kept = self._kept(choice, groups, step, first_macs)
+        limits = Limits(self._options.ranking, self._options.round_to, self._floors)
+        choice = Choice(groups, scores, limits)
+        if self._options.stages:
+            gone = [self._share(1 - share, step) for share in self._options.stages]
+            kept = kept_by_parts(groups, scores, limits, self._parts, gone)
+        else:
+            kept = self._kept(choice, groups, step, first_macs)
         for index, (group, width) in enumerate(zip(groups, kept, strict=True)):
             if width < group.units:
                 graph.remove(group, choice.units(index, width))
@@ -117,8 +125,11 @@ class _Pruning:
             work, rows = Work(self._network, one), len(one[0])
             target = (1 - (1 - options.macs) * part) * first_macs * rows
             return choice.by_work(target, lambda kept: work.after(groups, kept))
-        left = 1 - options.ratio * step / options.steps
-        return choice.by_ratio(options.ratio / options.steps / left)
+        return choice.by_ratio(self._share(options.ratio, step))
+
+    def _share(self, ratio: float, step: int) -> float:
+        """What goes in a step, of what is left then, so that all steps together remove `ratio`."""
+        return ratio / self._options.steps / (1 - ratio * step / self._options.steps)
 
     def _given(self, groups: Sequence[Group], part: float) -> list[int]:
         wanted = self._options.widths

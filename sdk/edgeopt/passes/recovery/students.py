@@ -13,6 +13,7 @@ from edgeopt.graph.user_code import load_function, user_problem
 from edgeopt.passes import prune_channels
 from edgeopt.passes._base import PassContext
 from edgeopt.passes.distil_student import Options
+from edgeopt.passes.pruning.channels import outputs
 from edgeopt.passes.pruning.depth import drop_blocks
 from edgeopt.passes.pruning.rounds import prune
 
@@ -56,11 +57,14 @@ def begin_anew(network: nn.Module, seed: int) -> None:
                 reset()
 
 
-def users_student(source: str, inputs: Sequence[Tensor], seed: int) -> nn.Module:
+def users_student(source: str, teacher: nn.Module, inputs: Sequence[Tensor], seed: int) -> nn.Module:
     """Call the user's function.
 
     Args:
-        source: ``file.py:function`` that returns a network, or (network, example inputs).
+        source: ``file.py:function``, perhaps with arguments, that returns a network, or (network, example inputs).
+            Where it asks for ``inputs`` or ``outputs`` that the user leaves out, it gets the teacher's shapes: a tuple
+            of them, each without the batch.
+        teacher: In evaluation mode.
         inputs: A batch that it has to run on, one tensor an input.
         seed: Of its weights.
 
@@ -70,7 +74,7 @@ def users_student(source: str, inputs: Sequence[Tensor], seed: int) -> nn.Module
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            result = load_function(source, ModelError)()
+            result = load_function(source, ModelError, known=_shapes(teacher, inputs))()
         except Exception as error:
             raise user_problem(f"calling {source}", error, ModelError) from None
     student = result[0] if isinstance(result, tuple) and result else result
@@ -89,3 +93,9 @@ def users_student(source: str, inputs: Sequence[Tensor], seed: int) -> nn.Module
     if not any(parameter.requires_grad for parameter in student.parameters()):
         raise PassError(f"the student {source} has no weights that could be trained.")
     return student
+
+
+def _shapes(teacher: nn.Module, inputs: Sequence[Tensor]) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """Shapes of what a network takes and gives for one sample, without the batch."""
+    sides = {"inputs": inputs, "outputs": outputs(teacher, tuple(inputs))}
+    return {side: tuple(tuple(tensor.shape[1:]) for tensor in tensors) for side, tensors in sides.items()}
