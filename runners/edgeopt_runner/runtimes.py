@@ -18,12 +18,13 @@ CACHE = "runtimes.json"
 _IMPORT_SECONDS = 120
 _SCRIPT = """
 import os, sys
+out = os.fdopen(os.dup(1), "wb")
+os.dup2(2, 1)  # some runtimes print while they are imported
 sys.path.insert(0, sys.argv[1])
 from edgeopt_runner import engines
 from edgeopt_runner.protocol import frames
 found = engines.engine(sys.argv[2]).available()
 paths = {p: os.stat(p).st_mtime for p in sys.path[1:] if os.path.exists(p)}
-out = os.fdopen(os.dup(1), "wb")
 frames.write(out, {"found": found, "paths": paths})
 """
 

@@ -6,7 +6,12 @@ from typing import Dict, List
 from edgeopt_runner.engines._base import Engine, EngineMissing, LoadFailed, RunFailed, Session
 
 MODULES: Dict[str, str] = {
+    "litert": "edgeopt_runner.engines.litert",
+    "mnn": "edgeopt_runner.engines.mnn",
+    "ncnn": "edgeopt_runner.engines.ncnn",
     "onnxruntime": "edgeopt_runner.engines.onnxruntime",
+    "openvino": "edgeopt_runner.engines.openvino",
+    "tflite_runtime": "edgeopt_runner.engines.tflite_runtime",
 }
 
 

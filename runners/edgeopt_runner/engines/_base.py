@@ -58,6 +58,17 @@ class Session:
         """Give the model's memory back; the session cannot be used afterwards."""
         raise NotImplementedError
 
+    def require(self, feeds: Dict[str, Any]) -> None:
+        """Refuse feeds that lack an input: several runtimes would take whatever lies in its memory.
+
+        Raises:
+            RunFailed: An input is missing.
+        """
+        missing = [name for name in self.inputs if name not in feeds]
+        if missing:
+            given = ", ".join(sorted(feeds)) or "none"
+            raise RunFailed("input %s is missing; given: %s" % (", ".join(missing), given))
+
 
 class Engine:
     """One inference runtime.

@@ -1,9 +1,10 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime, on the CPU unless another of its providers is asked for."""
 
 import functools
 import os
 from typing import Any, Callable, Dict, List, Optional
 
+from edgeopt_runner.engines import _formats, _onnxruntime_placement, _settings
 from edgeopt_runner.engines._base import Engine, EngineMissing, LoadFailed, RunFailed, Session, message_of
 
 LEVELS = {
@@ -12,7 +13,7 @@ LEVELS = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
-_PROVIDERS = ["CPUExecutionProvider"]
+_CPU = "CPUExecutionProvider"
 _ONLY_ERRORS = 3
 SILENCE = {"ORT_DISABLE_TELEMETRY": "1"}
 """What keeps the Linux builds from 1.29 on from reporting names and digests of models, for which they keep a database
@@ -34,8 +35,10 @@ class OnnxRuntimeSession(Session):
     The timed call is the plain `InferenceSession.run`: what an application on the board will use.
     """
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, again: _onnxruntime_placement.Again) -> None:
         self._session = session
+        self._again = again
+        self._shapes: _onnxruntime_placement.Shapes = {}
         self.inputs = [spec.name for spec in session.get_inputs()]
         self.outputs = [spec.name for spec in session.get_outputs()]
         self.rows = _rows(session.get_inputs() + session.get_outputs())
@@ -50,7 +53,12 @@ class OnnxRuntimeSession(Session):
             values = self._session.run(None, feeds)
         except Exception as error:  # the runtime's exceptions share no other base
             raise RunFailed(message_of(error))
+        self._shapes = {name: (array.shape, array.dtype) for name, array in feeds.items()}
         return {name: values[number] for number, name in enumerate(self.outputs)}
+
+    def placement(self) -> Dict[str, int]:
+        """Nodes by provider: as the session assigned them, or where its version does not tell, from a profiled run."""
+        return _onnxruntime_placement.assigned(self._session) or self._again.placement(self._shapes)
 
     def close(self) -> None:
         """Drop the session."""
@@ -74,28 +82,40 @@ class OnnxRuntime(Engine):
             return None
 
     def load(self, path: str, settings: Dict[str, Any]) -> Session:
-        """Make an `InferenceSession` on the CPU provider alone.
+        """Make an `InferenceSession`.
+
+        Args:
+            path: An ONNX file, or one of ONNX Runtime's own.
+            settings: All but `precision`. `provider` is one of `available()`'s, empty: the CPU's; nodes that it does
+                not take run on the CPU.
 
         Raises:
             EngineMissing: The package cannot be imported.
-            LoadFailed: The file is not a model that this version loads, or the settings are not ours.
+            LoadFailed: The file is not a model that this version loads, the provider does not start, or the settings
+                are not ours.
         """
         try:
             onnxruntime = _imported()
         except Exception as error:
             raise EngineMissing("onnxruntime cannot be imported: %s" % message_of(error))
+        _settings.only(self.name, settings, set(_settings.DEFAULTS) - {"precision"})
         options = _options(onnxruntime, settings)
+        providers = _providers(onnxruntime, settings)
+        _formats.expect(path, self.name, _formats.ONNX, _formats.ORT)
         try:
-            return OnnxRuntimeSession(onnxruntime.InferenceSession(path, options, providers=_PROVIDERS))
+            session = onnxruntime.InferenceSession(path, options, providers=providers)
         except Exception as error:  # the runtime's exceptions share no other base
             raise LoadFailed(message_of(error))
+        if session.get_providers()[0] != providers[0]:
+            raise LoadFailed("%s does not start on this device; see ONNX Runtime's log" % providers[0])
+        return OnnxRuntimeSession(session, _onnxruntime_placement.Again(path, providers))
 
 
 def _options(onnxruntime: Any, settings: Dict[str, Any]) -> Any:
     level = settings.get("graph_optimisation", "all")
     if level not in LEVELS:
         raise LoadFailed("graph_optimisation is %r; allowed: %s" % (level, ", ".join(LEVELS)))
-    threads, inter_op = _count(settings, "threads"), _count(settings, "inter_op")
+    threads, inter_op = _settings.whole(settings, "threads"), _settings.whole(settings, "inter_op")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = inter_op
@@ -106,14 +126,16 @@ def _options(onnxruntime: Any, settings: Dict[str, Any]) -> Any:
     spinning = "1" if settings.get("spinning", True) else "0"
     options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     options.add_session_config_entry("session.inter_op.allow_spinning", spinning)
+    for name, value in _onnxruntime_placement.RECORDING.items():
+        options.add_session_config_entry(name, value)
     return options
 
 
-def _count(settings: Dict[str, Any], name: str) -> int:
-    value = settings.get(name, 1)
-    if not isinstance(value, int) or value < 1:
-        raise LoadFailed("%s is %r; it must be a whole number of at least 1" % (name, value))
-    return value
+def _providers(onnxruntime: Any, settings: Dict[str, Any]) -> List[str]:
+    """The provider that is asked for, and the CPU's for what it does not take."""
+    available = [_CPU] + [name for name in onnxruntime.get_available_providers() if name != _CPU]
+    provider = _settings.one_of(settings, "provider", available)
+    return [provider] + [_CPU] * (provider != _CPU)
 
 
 def _rows(specs: List[Any]) -> Optional[int]:

@@ -123,14 +123,16 @@ def prepares_timed_calls(case: EngineCase) -> None:
 
 
 def tells_placement(case: EngineCase) -> None:
-    """`placement()` counts operators by provider, or is empty."""
+    """`placement()` counts operators by provider, or is empty, and the session works afterwards."""
     session = case.load()
     try:
+        before = {name: np.array(value) for name, value in session.run(dict(case.feeds)).items()}
         placement = session.placement()
         fits = isinstance(placement, dict) and all(
             isinstance(name, str) and isinstance(count, int) for name, count in placement.items()
         )
         _require(fits, f"placement() must be counts by name, not {placement!r}")
+        _require(_same(before, session.run(dict(case.feeds))), "the session is broken after placement()")
     finally:
         session.close()
 
@@ -145,6 +147,36 @@ def honours_threads(case: EngineCase) -> None:
         finally:
             session.close()
     _require(_same(*results), "outputs depend on the number of threads")
+
+
+def takes_the_rows_it_says(case: EngineCase) -> None:
+    """Where `rows` is 0, feeds joined along their first dimension give joined outputs; else feeds have so many rows."""
+    session = case.load()
+    try:
+        if session.rows:
+            counts = {len(value) for value in case.feeds.values()}
+            _require(counts == {session.rows}, f"rows is {session.rows}, but the feeds have {sorted(counts)}")
+        if session.rows == 0:
+            alone = {name: np.array(value) for name, value in session.run(dict(case.feeds)).items()}
+            joined = session.run({name: np.concatenate([value, value]) for name, value in case.feeds.items()})
+            doubled = {name: np.concatenate([value, value]) for name, value in alone.items()}
+            _require(_same(doubled, joined), "rows is 0, but two samples together give other outputs than one by one")
+            _require(
+                _same(alone, session.run(dict(case.feeds))), "one sample after two gives other outputs than before"
+            )
+    finally:
+        session.close()
+
+
+def refuses_settings_it_does_not_have(case: EngineCase) -> None:
+    """A precision and a provider that nobody has raise `LoadFailed` (a ValueError): ignored, they would be measured."""
+    for name in ("precision", "provider"):
+        try:
+            case.load(**{name: "no-such-thing"}).close()
+        except ValueError as error:
+            _require(bool(str(error)) and "\n" not in str(error), "load() must say why on one line")
+        else:
+            raise AssertionError(f"load() accepted {name} 'no-such-thing'")
 
 
 def refuses_what_is_no_model(case: EngineCase) -> None:
@@ -187,6 +219,8 @@ ENGINE_CHECKS: tuple[Callable[[EngineCase], None], ...] = (
     prepares_timed_calls,
     tells_placement,
     honours_threads,
+    takes_the_rows_it_says,
+    refuses_settings_it_does_not_have,
     refuses_what_is_no_model,
     refuses_wrong_feeds,
 )

@@ -1,0 +1,178 @@
+"""OpenVINO, which reads ONNX and TFLite files as they are and compiles them for the device while loading."""
+
+import re
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from edgeopt_runner.engines import _formats, _settings, _signature, _tflite_file
+from edgeopt_runner.engines._base import Engine, EngineMissing, LoadFailed, RunFailed, Session, message_of
+
+_CPU = "CPU"
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+"""OpenVINO's own names. Left to itself it computes in bfloat16 where the CPU can: that must be asked for here."""
+
+_PLACE = re.compile(r"Exception from \S+?:\d+:|Check '[^']*' failed at \S+?:\d+:|Check '[^']*' failed at \S+")
+_NO_OPERATORS = ("Input", "Output", "Const")
+
+
+def _imported() -> Any:
+    import openvino
+
+    return openvino
+
+
+class OpenVinoSession(Session):
+    """A compiled model with one request.
+
+    The timed call is `InferRequest.infer` on the caller's arrays, without copies of inputs.
+    """
+
+    def __init__(self, compiled: Any, signature: Optional[_signature.Signature]) -> None:
+        self._compiled = compiled
+        self._request = compiled.create_infer_request()
+        names = ([_name(port) for port in ports] for ports in (compiled.inputs, compiled.outputs))
+        ours = signature or _signature.bare(*names)
+        self._inputs = [(port,) + _found(compiled.inputs, port) for port in ours.inputs]
+        self._outputs = [(port,) + _found(compiled.outputs, port) for port in ours.outputs]
+        self.inputs = [port.name for port in ours.inputs]
+        self.outputs = [port.name for port in ours.outputs]
+        self.rows = _signature.common_rows([_shape(port) for port in compiled.inputs + compiled.outputs])
+
+    def prepare(self, feeds: Dict[str, Any]) -> Callable[[], Any]:
+        """Inference with the arrays bound; outputs as a list, in the order of `outputs`."""
+        self.require(feeds)
+        bound = [(port, number, dtype, feeds[port.name]) for port, number, dtype in self._inputs]
+        infer, outputs = self._request.infer, self._outputs
+
+        def call() -> List[Any]:
+            arrays = {number: port.into(array, dtype) for port, number, dtype, array in bound}
+            results = infer(arrays, share_inputs=True)
+            return [port.out_of(results[number]) for port, number, _ in outputs]
+
+        return call
+
+    def run(self, feeds: Dict[str, Any]) -> Dict[str, Any]:
+        """Outputs by name."""
+        call = self.prepare(feeds)
+        try:
+            return dict(zip(self.outputs, call()))
+        except RunFailed:
+            raise
+        except Exception as error:  # RuntimeError mostly, but casting arrays raises others
+            raise RunFailed(_said(error))
+
+    def placement(self) -> Dict[str, int]:
+        """Operators by the kind of kernel that runs them, for example ``{"brgconv_avx512_f32": 12}``."""
+        found: Dict[str, int] = {}
+        for operator in self._compiled.get_runtime_model().get_ordered_ops():
+            info = operator.get_rt_info()
+            if _text(info, "layerType") not in _NO_OPERATORS:
+                kernel = _text(info, "primitiveType") or "unknown"
+                found[kernel] = found.get(kernel, 0) + 1
+        return found
+
+    def close(self) -> None:
+        """Drop the request and the compiled model."""
+        self._request = self._compiled = None
+
+
+class OpenVino(Engine):
+    """The engine of ``openvino``."""
+
+    name = "openvino"
+
+    def available(self) -> Optional[Dict[str, Any]]:
+        """Version and devices."""
+        try:
+            openvino = _imported()
+            version = str(openvino.__version__).partition("-")[0]
+            return {"version": version, "providers": [str(name) for name in openvino.Core().available_devices]}
+        except Exception:  # a broken package raises anything: for us it is not there
+            return None
+
+    def load(self, path: str, settings: Dict[str, Any]) -> Session:
+        """Read and compile a model.
+
+        Args:
+            path: An ONNX or a TFLite file.
+            settings: `threads`; `precision`: ``float32`` (the default), ``bfloat16`` or ``float16``; `provider`: one of
+                `available()`'s, empty: ``CPU``.
+
+        Raises:
+            EngineMissing: The package cannot be imported.
+            LoadFailed: OpenVINO refused the file, the device does not compute in the precision, or the settings are not
+                ours.
+        """
+        try:
+            openvino = _imported()
+            core = openvino.Core()
+        except Exception as error:
+            raise EngineMissing("openvino cannot be imported: %s" % message_of(error))
+        _settings.only(self.name, settings, ("precision", "provider"))
+        threads = _settings.whole(settings, "threads")
+        precision = PRECISIONS[_settings.one_of(settings, "precision", list(PRECISIONS))]
+        devices = [_CPU] + [str(name) for name in core.available_devices if name != _CPU]
+        device = _settings.one_of(settings, "provider", devices)
+        found = _formats.expect(path, self.name, _formats.ONNX, _formats.TFLITE)
+        signature = _tflite_file.signature(path) if found == _formats.TFLITE else None
+        try:
+            properties = _properties(device, threads, precision, settings.get("sessions", 1))
+            compiled = core.compile_model(core.read_model(path), device, properties)
+            computed = compiled.get_property("INFERENCE_PRECISION_HINT")
+        except Exception as error:  # RuntimeError, with pages of its own stack
+            raise LoadFailed(_said(error))
+        if precision != PRECISIONS["float32"] and precision not in _precision_name(computed):
+            raise LoadFailed("precision is %r, but this %s computes in %s" % (settings["precision"], device, computed))
+        return OpenVinoSession(compiled, signature)
+
+
+def _properties(device: str, threads: int, precision: str, sessions: int) -> Dict[str, Any]:
+    """For the CPU one stream of so many threads; pinned only where no second session would be pinned to the same."""
+    properties: Dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+    if device == _CPU:
+        properties.update(NUM_STREAMS=1, INFERENCE_NUM_THREADS=threads)
+        if sessions > 1:
+            properties["ENABLE_CPU_PINNING"] = False
+    return properties
+
+
+def _precision_name(element: Any) -> Tuple[str, ...]:
+    """Names of an element type: older versions call `f16` by its long name only."""
+    name = element.get_type_name() if hasattr(element, "get_type_name") else str(element)
+    return (str(name), PRECISIONS.get(str(name), ""))
+
+
+def _name(port: Any) -> str:
+    """The port's name; an output that merges several names takes the first in order."""
+    names = sorted(port.get_names())
+    return str(names[0]) if names else str(port.get_node().get_friendly_name())
+
+
+def _found(ports: List[Any], wanted: _signature.Port) -> Tuple[int, Any]:
+    """Number and dtype of the compiled model's port. Raises LoadFailed where there is none of that name."""
+    for number, port in enumerate(ports):
+        if wanted.tensor in port.get_names() or wanted.tensor == _name(port):
+            return number, port.get_element_type().to_dtype()
+    raise LoadFailed("the file's record names a tensor %s, which it does not have" % wanted.tensor)
+
+
+def _shape(port: Any) -> Tuple[int, ...]:
+    """Dimensions, 0 where they are free."""
+    shape = port.get_partial_shape()
+    if shape.rank.is_dynamic:
+        return ()
+    return tuple(0 if dimension.is_dynamic else int(dimension.get_length()) for dimension in shape)
+
+
+def _said(error: BaseException) -> str:
+    """OpenVINO's words without the places in its source."""
+    return message_of(RuntimeError(_PLACE.sub("", str(error)))) or message_of(error)
+
+
+def _text(info: Any, key: str) -> str:
+    if key not in info:
+        return ""
+    value = info[key]
+    return str(getattr(value, "value", value))
+
+
+ENGINE = OpenVino()
