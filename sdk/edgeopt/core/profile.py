@@ -20,6 +20,10 @@ class Settings:
         sessions: Copies of the model that serve at once, each with its own threads: several requests are answered at a
             time, and one of several samples is split over them.
         batch: Samples in one request, whose outputs come back in their order.
+        precision: What the runtime computes a float network in, where it can be told: ``float32``, ``bfloat16``,
+            ``float16`` (TensorRT also ``tf32``); empty: float32.
+        provider: Where the runtime runs it: one of the providers that the probe found, a delegate's library
+            (``libedgetpu.so.1``) or ``dla0``; empty: the runtime's own way, on the CPU but for TensorRT.
     """
 
     runtime: str = "onnxruntime"
@@ -29,6 +33,8 @@ class Settings:
     inter_op: int = 1
     sessions: int = 1
     batch: int = 1
+    precision: str = ""
+    provider: str = ""
 
     @property
     def busy_threads(self) -> int:
@@ -49,12 +55,13 @@ class Settings:
         parts = [f"{self.threads} thread{'s' if self.threads != 1 else ''}"]
         parts += [f"{self.inter_op} inter-op"] * (self.inter_op != 1)
         parts += [f"{self.sessions} sessions"] * (self.sessions != 1) + [f"batch {self.batch}"] * (self.batch != 1)
+        parts += [part for part in (self.precision, self.provider) if part]
         parts += [self.graph_optimisation] * (self.graph_optimisation != "all")
         parts += ["no spinning"] * (not self.spinning) + [self.runtime] * (self.runtime != "onnxruntime")
         return " ".join(parts)
 
 
-LATER = {"inter_op": 1, "sessions": 1, "batch": 1}
+LATER = {"inter_op": 1, "sessions": 1, "batch": 1, "precision": "", "provider": ""}
 """Settings that jobs and keys name only where they differ from this."""
 
 
