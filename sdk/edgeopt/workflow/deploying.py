@@ -33,6 +33,7 @@ from edgeopt.workflow.optimizing import make_variants, maker_for
 from edgeopt.workflow.preparing import Prepared, prepare
 from edgeopt.workflow.request import Request, app_name
 from edgeopt.workflow.resolving import Aim, profile_for, resolve_target
+from edgeopt.workflow.searching import Field, search
 from edgeopt.workflow.tuning import measure_all
 from edgeopt.workflow.workspace import Workspace
 from edgeopt_targets import registry
@@ -167,8 +168,6 @@ def _search(run: _Run, record: RunRecord) -> RunRecord:
     wanted = run.request.search
     if wanted is None:
         return record
-    from edgeopt.workflow.searching import Field, search
-
     def keep(trials: tuple[Trial, ...]) -> None:
         nonlocal record
         record = run.save(record, trials=trials)
