@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -19,6 +20,7 @@ def pass_names() -> tuple[str, ...]:
     return tuple(sorted({point.name for point in entry_points(group=GROUP)}))
 
 
+@cache  # all installed packages are looked through: 10 ms
 def pass_class(name: str) -> type[Pass]:
     """The class behind an entry-point name, loaded now.
 
@@ -45,13 +47,13 @@ def load_pass(spec: PassSpec) -> Pass:
     return kind(_options(spec.name, kind.options_class, spec.options))
 
 
-def _options(name: str, kind: type[Any], given: Mapping[str, Any]) -> Any:
-    from pydantic import TypeAdapter, ValidationError
+def _options(name: str, kind: Any, given: Mapping[str, Any]) -> Any:
+    from pydantic import ValidationError
 
     known = {field.name for field in dataclasses.fields(kind)}
     problems = [f"{option!r} is not an option" for option in given if option not in known]
     try:
-        built = TypeAdapter(kind).validate_python({key: value for key, value in given.items() if key in known})
+        built = _checker(kind).validate_python({key: value for key, value in given.items() if key in known})
     except ValidationError as error:
         for problem in error.errors():
             place = ".".join(str(part) for part in problem["loc"])
@@ -63,3 +65,10 @@ def _options(name: str, kind: type[Any], given: Mapping[str, Any]) -> Any:
             remedy=f"Its options: {', '.join(sorted(known)) or 'none'}.",
         )
     return built
+
+
+@cache
+def _checker(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
