@@ -14,6 +14,8 @@ import pytest
 import edgeopt
 from edgeopt.core.recipe import PassSpec, Recipe
 from edgeopt.core.variant import Variant
+from edgeopt.errors import PassError
+from edgeopt.selection.netadapt import Group, LayerTimes
 from edgeopt.workflow import latency_table
 from edgeopt_runner.protocol.samples import SampleFile
 from support.networks import small_cnn_onnx
@@ -25,16 +27,16 @@ MINE = """
   when: for this test
   passes:
     - {name: prune_channels, options: {macs: 0.6, round_to: 4}}
-    - {name: refit}
+    - refit
     - {name: fine_tune, options: {epochs: 2, learning_rate: 5e-3}}
-    - {name: simplify}
+    - simplify
 - name: narrow-int8
   precision: int8
   passes:
     - {name: prune_channels, options: {macs: 0.6, round_to: 4}}
-    - {name: refit}
+    - refit
     - {name: fine_tune, options: {epochs: 2, learning_rate: 5e-3}}
-    - {name: simplify}
+    - simplify
     - {name: quantise_static}
 """
 
@@ -52,14 +54,12 @@ def request_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     monkeypatch.setenv("HOME", str(tmp_path))
     files = trained("residual")
     model = shutil.copy(files.network, tmp_path / "net.onnx")
-    data = edgeopt.DataRequest(
-        source=str(arrays_of(files.evaluation, tmp_path / "held.npz")),
-        training=str(arrays_of(files.training, tmp_path / "train.npz")),
-        calibration_samples=64,
-        evaluation_samples=300,
-    )
+    held = str(arrays_of(files.evaluation, tmp_path / "held.npz"))
+    taught = str(arrays_of(files.training, tmp_path / "train.npz"))
 
-    def build(**changes: Any) -> edgeopt.Request:
+    def build(training: str = taught, training_samples: int = 1200, **changes: Any) -> edgeopt.Request:
+        sizes: dict[str, Any] = {"calibration_samples": 32, "evaluation_samples": 300}
+        data = edgeopt.DataRequest(source=held, training=training or None, training_samples=training_samples, **sizes)
         return replace(edgeopt.Request(str(model), data=data, profile="x86-avx2", threads=(1,)), **changes)
 
     return build
@@ -92,28 +92,29 @@ def test_other_training_samples_make_another_variant_and_the_same_ones_none(
     request_of: Callable[..., edgeopt.Request], tmp_path: Path
 ) -> None:
     tuned = Recipe("tuned", (PassSpec("fine_tune", {"epochs": 1}),))
-    request = request_of(recipes=(tuned,))
+    request = request_of(recipes=(tuned,), training_samples=200)
     first = made(request, tmp_path / "out")["tuned"]
     assert made(request, tmp_path / "out")["tuned"] == first
-    fewer = request_of(recipes=(tuned,), data=replace(request.data, training_samples=500))
+    fewer = request_of(recipes=(tuned,), training_samples=100)
     assert made(fewer, tmp_path / "out")["tuned"].artifact.digest != first.artifact.digest
 
 
 def test_training_samples_that_are_evaluation_samples_too_are_told(
     request_of: Callable[..., edgeopt.Request], tmp_path: Path
 ) -> None:
-    request, heard = request_of(recipes=("int8-static",)), Heard()
-    same = replace(request.data, training=request.data.source)
-    made(replace(request, data=same), tmp_path / "out", heard)
+    heard = Heard()
+    made(request_of(recipes=("optimised",), training=str(tmp_path / "held.npz")), tmp_path / "out", heard)
     assert "training samples are evaluation samples too" in heard.text
 
 
 def test_a_file_of_another_tool_competes_under_its_own_name(
     request_of: Callable[..., edgeopt.Request], tmp_path: Path
 ) -> None:
-    theirs = made(request_of(recipes=("int8-static",)), tmp_path / "out")["int8-static"]
+    theirs = made(request_of(recipes=("int8-static",), training=""), tmp_path / "out")["int8-static"]
     path = shutil.copy(tmp_path / "out" / "int8-static.onnx", tmp_path / "theirs.onnx")
-    adopted = made(request_of(recipes=("float16",), candidates=(str(path),)), tmp_path / "out2")["theirs"]
+    adopted = made(request_of(recipes=("optimised",), candidates=(str(path),), training=""), tmp_path / "out2")[
+        "theirs"
+    ]
     assert adopted.artifact.digest == theirs.artifact.digest
     assert adopted.metric == theirs.metric
 
@@ -123,20 +124,26 @@ def test_widths_are_solved_from_times_that_the_device_measured(
 ) -> None:
     monkeypatch.setattr(latency_table, "PLAN", replace(SHORT, name="layer", evaluate=False, min_seconds=0.02))
     monkeypatch.setattr(latency_table, "SHARES", (0.5,))
-    recipes = tuple(
-        Recipe(f"keep-{share}", (PassSpec("prune_channels", {"latency": share, "round_to": 4}),))
-        for share in (0.8, 0.001)
-    )
+    keep = Recipe("keep", (PassSpec("prune_channels", {"latency": 0.8, "round_to": 4}),))
     heard = Heard()
     with edgeopt.Workspace.open() as workspace:
         model = str(small_cnn_onnx(tmp_path / "small.onnx"))
-        request = replace(request_of(recipes=recipes, budget=edgeopt.Budget(max_drop=None)), model=model)
+        budget = edgeopt.Budget(max_drop=None)
+        request = replace(request_of(recipes=(keep,), budget=budget, training=""), model=model)
         found = edgeopt.optimize(tmp_path / "out", request, workspace, listener=heard)
-    told = {rejection.name: rejection.reason for rejection in found.rejections}
-    assert "the narrowest network would take" in told["keep-0.001"]
     assert "layer widths measured on the device; channels in steps of 4" in heard.text
-    kept = {variant.name: variant for variant in found.variants}["keep-0.8"]
+    kept = {variant.name: variant for variant in found.variants}["keep"]
     (spec,) = kept.provenance.recipe.passes
     assert "latency" not in spec.options
     assert all(width % 4 == 0 for width in spec.options["widths"].values())
     assert kept.artifact.size_bytes < found.variants[0].artifact.size_bytes
+
+
+def test_a_share_that_the_narrowest_network_misses_is_refused_with_what_it_would_take() -> None:
+    groups = [Group("conv", 8, {"conv": 8}, {}, {8: 0.0, 4: 1.0})]
+    times = {"conv": LayerTimes(4, 8, {4: 2.0}, {8: 2.0, 4: 1.0})}
+    spec = PassSpec("prune_channels", {"latency": 0.001})
+    with pytest.raises(PassError, match=r"narrow: .*the narrowest network would take 75%") as refused:
+        latency_table._solve(groups, times, 4.0, spec, "narrow")
+    assert refused.value.remedy == "Ask for a larger share."
+    assert latency_table._solve(groups, times, 4.0, replace(spec, options={"latency": 0.8}), "narrow") == {"conv": 4}

@@ -24,6 +24,8 @@ def shipped_recipes() -> tuple[NamedRecipe, ...]:
 def read_recipes(path: Path) -> tuple[NamedRecipe, ...]:
     """Recipes of a YAML file: a list of mappings with name, passes, and if wanted precision, recover, when, trains.
 
+    A pass is its name, or a mapping of name and options.
+
     Raises:
         DocumentError: It cannot be read, is not such a list, or two recipes have one name.
         PassError: A recipe names a pass that is not installed, or gives it bad options; names the recipe.
@@ -57,6 +59,8 @@ def _recipe(path: Path, entry: object) -> NamedRecipe:
         )
     about = {key: entry[key] for key in ("when", "trains") if key in entry}
     recipe = {key: value for key, value in entry.items() if key not in about}
+    if isinstance(recipe.get("passes"), list):  # a pass without options is its name
+        recipe["passes"] = [{"name": one} if isinstance(one, str) else one for one in recipe["passes"]]
     named = documents.decode(NamedRecipe, {"when": "", **about, "recipe": recipe}, where=str(path))
     for spec in named.recipe.passes:
         try:
