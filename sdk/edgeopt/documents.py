@@ -92,6 +92,38 @@ def read_yaml(path: Path) -> Any:
         ) from None
 
 
+def yaml_lines(path: Path) -> dict[tuple[str | int, ...], int]:
+    """Line (from 1) of every place in a YAML file that `read_yaml` could read; the key is the way there, () the top."""
+    import yaml
+
+    lines: dict[tuple[str | int, ...], int] = {}
+
+    def walk(node: Any, place: tuple[str | int, ...]) -> None:
+        lines[place] = node.start_mark.line + 1
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                there = (*place, str(key.value))
+                walk(value, there)
+                lines[there] = key.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode):
+            for index, value in enumerate(node.value):
+                walk(value, (*place, index))
+
+    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    if root is not None:
+        walk(root, ())
+    return lines
+
+
+def yaml_text(value: Any, *, compact: bool = False) -> str:
+    """Plain data as YAML; `compact`: what is innermost stands on one line."""
+    import yaml
+
+    style = None if compact else False
+    text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, default_flow_style=style, width=120)
+    return text
+
+
 def write_yaml(path: Path, value: Any) -> None:
     """Write plain data as YAML, atomically."""
     import yaml

@@ -20,12 +20,16 @@ class ModelFacts:
         ir_version: Version of ONNX's own format.
         operators: How many nodes of each kind.
         calibrated: Whether there are calibration samples.
+        size_bytes: Length of the file, nearly all of it weights; 0: not known.
+        format: Format of the file: ``onnx``, ``tflite``.
     """
 
     opset: int
     ir_version: int
     operators: Mapping[str, int]
     calibrated: bool = True
+    size_bytes: int = 0
+    format: str = "onnx"
 
 
 class Target(Protocol):
@@ -47,6 +51,16 @@ class Target(Protocol):
 
     def rules(self, profile: Profile, facts: DeviceFacts, model: ModelFacts, recipe: Recipe) -> str | None:
         """Why `recipe` cannot work for this network on this device, in one sentence; ``None``: it can.
+
+        The sentence ends with the rule and its source in brackets where the target has them.
+
+        Raises:
+            PassError: The recipe names a pass that is not installed, or gives it bad options.
+        """
+        ...
+
+    def runtimes(self, profile: Profile, facts: DeviceFacts, model: ModelFacts, recipe: Recipe) -> tuple[str, ...]:
+        """Engines of the device that may run what `recipe` makes, best guess first; none where `rules` object.
 
         Raises:
             PassError: The recipe names a pass that is not installed, or gives it bad options.

@@ -21,8 +21,8 @@ _READS = (
 )
 """From this release on: largest opset, largest IR version. Beyond the last row nothing is known to be too new."""
 
-EIGHT_BIT_WEIGHTS = (1, 20)
-"""The first release that is not known to refuse MatMulNBits with 8 bits (1.19.2 does)."""
+FIRST_WITH_WEIGHT_BITS = {4: (1, 16), 8: (1, 20), 2: (1, 24)}
+"""The first release that is not known to refuse MatMulNBits with that many bits: 1.19.2 refuses 8, 1.23.2 refuses 2."""
 
 
 def parse(version: str) -> tuple[int, int]:
@@ -31,15 +31,26 @@ def parse(version: str) -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
-def too_new(version: str, opset: int, ir_version: int) -> str | None:
-    """Why that runtime cannot read such a file, or ``None``."""
+def reads(version: str) -> tuple[int, int] | None:
+    """Largest opset and largest IR version that a release reads; ``None``: nothing is known to be too new for it."""
     release = parse(version)
     if release == (0, 0) or release >= _READS[-1][0]:
         return None
     known = [row for row in _READS if row[0] <= release]
-    largest_opset, largest_ir = known[-1][1:] if known else (13, 7)
-    if opset > largest_opset:
-        return f"onnxruntime {version} on the device reads opsets up to {largest_opset}; the network has {opset}"
-    if ir_version > largest_ir:
-        return f"onnxruntime {version} on the device reads IR versions up to {largest_ir}; the network has {ir_version}"
+    return known[-1][1:] if known else (13, 7)
+
+
+def too_new(version: str, opset: int, ir_version: int) -> str | None:
+    """Why that runtime cannot read such a file, and what would help; ``None``: it can."""
+    limits = reads(version)
+    if limits and opset > limits[0]:
+        return (
+            f"onnxruntime {version} on the device reads opsets up to {limits[0]}; the network has {opset} "
+            f"(export it again with opset {limits[0]} or lower)"
+        )
+    if limits and ir_version > limits[1]:
+        return (
+            f"onnxruntime {version} on the device reads IR versions up to {limits[1]}; the network has {ir_version} "
+            f"(lower it: onnx.save with ir_version {limits[1]} is exact where the opset fits)"
+        )
     return None

@@ -5,11 +5,16 @@ from __future__ import annotations
 import difflib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from edgeopt import documents
 from edgeopt.core.device import DeviceFacts
 from edgeopt.core.profile import Profile
 from edgeopt.errors import DocumentError
+from edgeopt_targets.inheritance import inherited, line_of_descent
+
+FALLBACK = "generic"
+"""The profile of devices that no other fits."""
 
 
 def profiles_folder() -> Path:
@@ -26,42 +31,33 @@ def profiles_folder() -> Path:
 
 
 def read_profile(path: Path) -> Profile:
-    """One profile file.
+    """One profile file, with what it extends.
 
     Raises:
-        DocumentError: It cannot be read, is not YAML or does not fit the schema; or its name is not the file's.
+        DocumentError: It cannot be read, is not YAML or does not fit the schema; names the first problem.
     """
-    value = documents.read_yaml(path)
-    if not isinstance(value, dict):
-        raise DocumentError(f"{path}: a profile is a mapping of names to values, this is {type(value).__name__}.")
-    unknown = sorted(set(value) - set(Profile.__dataclass_fields__))
-    if unknown:
-        near = difflib.get_close_matches(str(unknown[0]), Profile.__dataclass_fields__, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else ""
-        raise DocumentError(f"{path}: profiles have no field {unknown[0]!r}.", remedy=hint)
-    profile = documents.decode(
-        Profile, value, where=str(path), remedy="Correct it there; edgeopt profiles show x86-64 is one that is right."
-    )
-    _check(profile, path)
-    return profile
+    from edgeopt_targets.profile_problems import structural_problems  # pydantic: not for those who only list profiles
+
+    found = structural_problems(path, profiles_folder())
+    if found:
+        more = f" ({len(found) - 1} more: edgeopt profiles check {path})" if len(found) > 1 else ""
+        raise DocumentError(f"{found[0].message}{more}", remedy=found[0].remedy)
+    return documents.decode(Profile, merged(path), where=str(path))
 
 
-def _check(profile: Profile, path: Path) -> None:
-    if profile.name != path.stem:
-        raise DocumentError(f"{path}: the profile calls itself {profile.name!r}.", remedy=f"Call it {path.stem!r}.")
-    words = [threads for threads in profile.threads if isinstance(threads, str)]
-    wrong = [word for word in words if word not in ("physical", "logical")]
-    if wrong:
-        raise DocumentError(f"{path}: threads has {wrong[0]!r}.", remedy="Use a number, physical or logical.")
-    for name in ("sessions", "inter_op"):
-        if min(getattr(profile, name), default=0) < 1:
-            raise DocumentError(f"{path}: {name} is {list(getattr(profile, name))}.", remedy="List numbers from 1 on.")
-    if not (profile.runtimes and profile.graph_optimisation and profile.threads):
-        raise DocumentError(f"{path}: runtimes, threads and graph_optimisation must not be empty.")
-    names = [recipe.name for recipe in profile.recipes]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise DocumentError(f"{path}: two recipes are called {twice[0]!r}.", remedy="Give each its own name.")
+def merged(path: Path) -> dict[str, Any]:
+    """A profile file with all that it takes from those it extends, as plain data; not checked.
+
+    Raises:
+        DocumentError: It or one that it extends cannot be read, is no mapping, or they extend each other in a circle.
+    """
+    made = inherited([document for _, document in line_of_descent(path, profiles_folder())])
+    fields = [name for name in Profile.__dataclass_fields__ if name in made]
+    return {name: made[name] for name in (*fields, *(name for name in made if name not in fields))}
+
+
+def _built_in() -> list[Path]:
+    return sorted(profiles_folder().glob("*.yaml"), key=lambda path: path.stem)
 
 
 def outlines() -> tuple[tuple[str, str, tuple[str, ...]], ...]:
@@ -70,7 +66,7 @@ def outlines() -> tuple[tuple[str, str, tuple[str, ...]], ...]:
     Raises:
         DocumentError: One of them has none of these, or is no YAML.
     """
-    found = [documents.read_yaml(path) for path in sorted(profiles_folder().glob("*.yaml"))]
+    found = [merged(path) for path in _built_in()]
     try:
         return tuple((one["name"], one["description"], tuple(r["name"] for r in one["recipes"])) for one in found)
     except (KeyError, TypeError):
@@ -85,38 +81,41 @@ def load_profiles() -> tuple[Profile, ...]:
     Raises:
         DocumentError: One of them is not valid.
     """
-    return tuple(read_profile(path) for path in sorted(profiles_folder().glob("*.yaml")))
+    return tuple(read_profile(path) for path in _built_in())
 
 
-def find_profile(name: str) -> Profile:
-    """The profile called `name`.
+def profile_path(name: str) -> Path:
+    """The file of a profile: a built-in one's by its name, or the user's own where `name` is a path to YAML.
 
     Raises:
         DocumentError: There is none; lists those there are.
     """
-    profiles = load_profiles()
-    for profile in profiles:
-        if profile.name == name:
-            return profile
-    known = [profile.name for profile in profiles]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"Did you mean {near[0]}? " if near else ""
-    raise DocumentError(f"there is no profile {name!r}.", remedy=f"{hint}Profiles: {', '.join(known)}.")
+    if name.endswith((".yaml", ".yml")):
+        if Path(name).is_file():
+            return Path(name)
+        raise DocumentError(f"there is no profile file {name!r}.", remedy="Check the path.")
+    known = [path.stem for path in _built_in()]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise DocumentError(f"there is no profile {name!r}.", remedy=f"{hint}Profiles: {', '.join(known)}.")
+    return profiles_folder() / f"{name}.yaml"
+
+
+def find_profile(name: str) -> Profile:
+    """The built-in profile called `name`, or the one in the file that `name` is the path of.
+
+    Raises:
+        DocumentError: There is none, or the file is not right.
+    """
+    path = profile_path(name)
+    return next((one for one in load_profiles() if one.name == name), None) or read_profile(path)
 
 
 def match_profile(facts: DeviceFacts) -> Profile:
-    """The most specific profile that a device fits: the one that asks for most flags.
-
-    Raises:
-        DocumentError: None fits.
-    """
+    """The profile that says most about a device; never none: a generic one serves what nobody knows."""
     from edgeopt_targets import registry  # not needed by those who only list profiles
+    from edgeopt_targets.matching import rank
 
     fitting = [profile for profile in load_profiles() if registry.target(profile.target).matches(profile, facts)]
-    if not fitting:
-        known = sorted({machine for profile in load_profiles() for machine in profile.machine})
-        raise DocumentError(
-            f"no profile fits this device ({facts.machine}, {facts.cpu or 'unknown CPU'}).",
-            remedy=f"edgeopt has profiles for {', '.join(known)}.",
-        )
-    return max(fitting, key=lambda profile: len(profile.isa_all) + bool(profile.isa_any) + len(profile.isa_none))
+    return max(fitting, key=lambda profile: rank(profile, facts)) if fitting else find_profile(FALLBACK)

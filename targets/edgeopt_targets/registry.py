@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 
 from edgeopt.errors import DocumentError
 from edgeopt_targets._base import Target
@@ -10,9 +11,15 @@ from edgeopt_targets._base import Target
 GROUP = "edgeopt.targets"
 
 
+@cache
+def _points() -> dict[str, EntryPoint]:
+    """Installed targets by name, read once: that takes a twentieth of a second."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
 def target_names() -> tuple[str, ...]:
     """Names of all installed targets, sorted."""
-    return tuple(sorted({point.name for point in entry_points(group=GROUP)}))
+    return tuple(sorted(_points()))
 
 
 def target(name: str) -> Target:
@@ -21,7 +28,7 @@ def target(name: str) -> Target:
     Raises:
         DocumentError: No such target (lists those there are), or its package does not import.
     """
-    point = next(iter(entry_points(group=GROUP, name=name)), None)
+    point = _points().get(name)
     if point is None:
         raise DocumentError(f"there is no target {name!r}.", remedy=f"Installed targets: {', '.join(target_names())}.")
     try:

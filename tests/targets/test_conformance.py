@@ -11,7 +11,7 @@ from edgeopt_targets import registry
 from edgeopt_targets._base import ModelFacts
 from edgeopt_targets.profile_files import find_profile, load_profiles
 from edgeopt_targets.x86 import X86
-from support.x86 import x86_facts
+from support.boards import facts_for
 
 MODEL = ModelFacts(opset=20, ir_version=10, operators={"Conv": 20, "MatMul": 3, "Gemm": 1})
 
@@ -19,8 +19,7 @@ MODEL = ModelFacts(opset=20, ir_version=10, operators={"Conv": 20, "MatMul": 3, 
 def case_of(name, target=None):
     """A profile with the smallest device that fits it."""
     profile = find_profile(name)
-    facts = x86_facts((*profile.isa_all, *profile.isa_any[:1]))
-    return Case(target or registry.target(profile.target), profile, facts, MODEL)
+    return Case(target or registry.target(profile.target), profile, facts_for(profile), MODEL)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -70,6 +69,13 @@ class Permits(X86):
         return None
 
 
+class Boasts(X86):
+    """Runs everything, whatever its rules say."""
+
+    def runtimes(self, profile, facts, model, recipe):
+        return ("onnxruntime",)
+
+
 class Greedy(X86):
     """Takes eight threads everywhere."""
 
@@ -110,6 +116,7 @@ class Reads(X86):
         (Piles, "check_keeps_the_profiles_recipes", "asked for again"),
         (Mumbles, "check_rules_are_sentences", "rules say ''"),
         (Permits, "check_rules_refuse", "without a runtime"),
+        (Boasts, "check_runtimes_agree_with_rules", "a device without a runtime has"),
         (Greedy, "check_settings_fit_the_device", "8 threads on a device with 4 CPUs"),
         (Repeats, "check_variations_are_others", "repeat one"),
         (Counts, "check_is_pure", "answers"),

@@ -58,7 +58,7 @@ def test_what_cannot_work_is_refused_with_its_reason(recipe, model, facts, reaso
 
 
 def test_eight_bit_weights_need_no_reduced_range_with_vnni():
-    profile = find_profile("x86-vnni")
+    profile = find_profile("x86-avx512-vnni")
     assert objection(static(reduce_range=False), facts=x86_facts((*AVX2, "avx512_vnni")), profile=profile) is None
 
 

@@ -19,7 +19,7 @@ from edgeopt_targets import profile_files
 from support import networks
 from support.command import Command, Outcome
 
-_DEVICES = "devices:\n- name: shelf\n  transport: ssh\n  host: 192.0.2.7\n  profile: x86-vnni\n"
+_DEVICES = "devices:\n- name: shelf\n  transport: ssh\n  host: 192.0.2.7\n  profile: x86-avx512-vnni\n"
 _CODE = """
 import numpy as np
 
@@ -117,9 +117,9 @@ def _nothing_lost(home: Path) -> None:
 
 OPTIONS = [
     (["--target", "mars"], ["--target 'mars'", "edgeopt device add mars user@host"]),
-    (["--target", "x86-vnnj"], ["--target 'x86-vnnj'", "Did you mean x86-vnni?"]),
+    (["--target", "x86-avx512-vnnj"], ["--target 'x86-avx512-vnnj'", "Did you mean x86-avx512-vnni?"]),
     (["--target", "user@"], ["'user@' is not an address", "user@host:port"]),
-    (["--profile", "x86-vnnj"], ["no profile 'x86-vnnj'", "Did you mean x86-vnni?"]),
+    (["--profile", "x86-avx512-vnnj"], ["no profile 'x86-avx512-vnnj'", "Did you mean x86-avx512-vnni?"]),
     (["--max-drop", "lots"], ["--max-drop 'lots'", "1%, 0.01 or none"]),
     (["--max-drop", "5"], ["--max-drop '5' is more than the whole metric", "Did you mean 5%?"]),
     (["--max-latency", "20"], ["--max-latency '20'", "Say 20ms"]),
@@ -292,6 +292,11 @@ def test_a_recipe_file_that_cannot_be_used_names_file_place_and_value(
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     _refused(command("recipes", str(path)), 2, *parts)
+
+
+def test_a_deployment_refuses_a_recipe_file_as_the_list_of_recipes_does(command: Command, tmp_path: Path) -> None:
+    (text, parts), path = RECIPE_FILES[-1], tmp_path / "mine.yaml"
+    path.write_text(text)
     _refused(command("deploy", "m.onnx", "-q", "--recipe-file", str(path)), 2, *parts)
 
 

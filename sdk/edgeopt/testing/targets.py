@@ -60,10 +60,11 @@ def check_declares_itself(case: Case) -> None:
 
 
 def check_matches_its_devices(case: Case) -> None:
-    """The device fits its profile, and a machine that the profile does not name does not."""
+    """The device fits its profile, and a machine that the profile does not name does not, if it names any."""
     assert case.target.matches(case.profile, case.facts) is True, "the device of the case does not match"
     other = replace(case.facts, machine="no_such_machine")
-    assert case.target.matches(case.profile, other) is False, "a machine that the profile does not name matches"
+    matched = case.target.matches(case.profile, other)
+    assert matched is not bool(case.profile.machine), "a machine that the profile does not name matches"
 
 
 def check_keeps_the_profiles_recipes(case: Case) -> None:
@@ -103,6 +104,17 @@ def check_rules_refuse(case: Case) -> None:
     raise AssertionError(f"a pass that is not installed is no PassError (rules say {reason!r})")
 
 
+def check_runtimes_agree_with_rules(case: Case) -> None:
+    """There is a runtime for a recipe exactly where the rules have nothing against it, and the device has it."""
+    for recipe in (BASELINE, *case.recipes()):
+        able = case.target.runtimes(case.profile, case.facts, case.model, recipe)
+        refused = case.objection(recipe)
+        assert bool(able) is (refused is None), f"{recipe.name}: runtimes {able}, rules say {refused!r}"
+        assert all(case.facts.runtime(name) for name in able), f"{recipe.name}: the device lacks one of {able}"
+        without = case.target.runtimes(case.profile, replace(case.facts, runtimes=()), case.model, recipe)
+        assert without == (), f"{recipe.name}: a device without a runtime has {without}"
+
+
 def check_settings_fit_the_device(case: Case) -> None:
     """Settings are there, differ, name what the profile and the device have, and ask for no more than its CPUs."""
     single, unknown = replace(case.facts, cores_logical=1, cores_physical=1), replace(case.facts, cores_physical=0)
@@ -140,6 +152,7 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     check_passes_load,
     check_rules_are_sentences,
     check_rules_refuse,
+    check_runtimes_agree_with_rules,
     check_settings_fit_the_device,
     check_variations_are_others,
     check_is_pure,

@@ -9,6 +9,7 @@ from edgeopt.core.device import LOCAL, Device, DeviceFacts
 from edgeopt.core.profile import Profile
 from edgeopt.errors import UnknownDeviceError, UsageError
 from edgeopt.remote.inventory import Inventory
+from edgeopt_targets.matching import right_machine, unknown_board
 from edgeopt_targets.profile_files import find_profile, load_profiles, match_profile
 
 
@@ -63,9 +64,10 @@ def profile_for(aim: Aim, facts: DeviceFacts, target: str) -> Profile:
     """
     matched = match_profile(facts)
     wanted = aim.profile
-    if wanted is not None and facts.machine not in wanted.machine:
+    if wanted is not None and not right_machine(wanted, facts):
+        found = f"{facts.machine}, {facts.bits}-bit"
         raise UnknownDeviceError(
-            f"profile {wanted.name!r} is for {' or '.join(wanted.machine)}; {aim.device.name!r} is {facts.machine}.",
+            f"profile {wanted.name!r} is for {_kind(wanted)}; {aim.device.name!r} is {found}.",
             remedy=f"Add a board of that kind with: edgeopt device add NAME user@host; this one fits {matched.name!r}.",
         )
     if aim.device == LOCAL and target not in ("local", matched.name, matched.target) and wanted is None:
@@ -74,3 +76,13 @@ def profile_for(aim: Aim, facts: DeviceFacts, target: str) -> Profile:
             remedy="Add a board of that kind with: edgeopt device add NAME user@host.",
         )
     return wanted or matched
+
+
+def notice(aim: Aim, facts: DeviceFacts, profile: Profile) -> str:
+    """What to tell the user where no profile knows the board; empty where one does, or the user named it."""
+    return "" if aim.profile is not None else unknown_board(profile, facts)
+
+
+def _kind(profile: Profile) -> str:
+    bits = f", {profile.bits}-bit" if profile.bits else ""
+    return " or ".join(profile.machine) + bits
