@@ -49,7 +49,8 @@ def test_width_depth_and_kernel_each_change_the_size(family):
 
     grid = [size(width=width, depth=depth) for width in (4, 8, 16) for depth in (1, 2, 3)]
     assert len(set(grid)) == 9
-    assert grid == sorted(grid) or size(width=8, depth=1) > size(width=4, depth=1)
+    assert all(size(width=8, depth=depth) > 2 * size(width=4, depth=depth) for depth in (1, 2, 3))
+    assert size(width=8, depth=1) < size(width=8, depth=2) < size(width=8, depth=3)
     assert size(width=8, kernel=5) > size(width=8, kernel=3)
 
 
@@ -61,11 +62,11 @@ def test_expansion_one_has_no_wider_layer_and_fewer_weights():
 
 @pytest.mark.parametrize(
     ("arguments", "least"),
-    [("residual(width=8, depth=1)", 0.93), ("inverted_residual(width=8, depth=1, kernel=3)", 0.93)],
+    [("residual(width=8, depth=1)", 0.97), ("inverted_residual(width=8, depth=1, kernel=3)", 0.95)],
 )
 def test_a_student_of_a_family_learns_the_digits_by_distillation(arguments, least, tmp_path):
     files, made = trained("residual"), tmp_path / "student.onnx"
-    options = {"student": f"{HERE}:{arguments}", "epochs": 12, "learning_rate": 5e-3, "training": files.training}
+    options = {"student": f"{HERE}:{arguments}", "epochs": 6, "learning_rate": 1e-2, "training": files.training}
     apply("distil_student", files.network, files, made, **options)
     assert parameters(made) < 0.25 * parameters(files.network)
     assert top1(made, files) > least
