@@ -1,7 +1,9 @@
 """Quantisation-aware training: weights of 8, 4, 2 or 1 bits that were trained as such, in a float file.
 
 Sources in `quantising.fake_quantisation`. Batch norms are folded into the convolutions before the training, as every
-runtime folds them: the grid has to be that of the folded weights. The result's weights lie exactly on the grid that
+runtime folds them: the grid has to be that of the folded weights. Then scale is moved between neighbouring layers, as
+gradients cannot do it: a channel whose range is a hundredth of its tensor's has one code, and no gradient that says
+so; training alone leaves such networks points below the original. The result's weights lie exactly on the grid that
 `quantise_static` (8 bits; 2 and 1 bits too, whose codes are codes of 8 bits) or `pack_weights` (4, 2, 1) finds.
 """
 
@@ -37,6 +39,8 @@ class Options:
             such a layer has a quarter of all weights.
         activation_bits: 8: what layers read and give is rounded as `quantise_static` will round it; 0: it stays real.
         per_channel: One scale for each output channel instead of one for all; as in the pass that follows.
+        equalise: Begin with `equalise` where that is exact and something has one scale for all channels: activations,
+            or weights without `per_channel`.
         epochs: Passes over the training samples.
         batch_size: Samples of a step.
         learning_rate: At its highest.
@@ -49,6 +53,7 @@ class Options:
     bits_at_ends: Literal[8, 4, 2, 1] = 8
     activation_bits: Literal[8, 0] = 8
     per_channel: bool = True
+    equalise: bool = True
     epochs: int = 10
     batch_size: int = 32
     learning_rate: float = 1e-3
@@ -102,7 +107,7 @@ class TrainQuantised:
         from edgeopt.passes.quantising.imitation import after_original
         from edgeopt.passes.quantising.torch_weights import demand_weights, layer_weights, paths_of
 
-        prepared = prepare(source, context)
+        prepared = self._balanced(prepare(source, context), context)
         demand_nodes(onnx.load(prepared, load_external_data=False), context.keep_float)
         network = import_onnx(prepared)
         samples = training_of(context, network.input_names, labelled=False)
@@ -117,6 +122,20 @@ class TrainQuantised:
         notes = train_pass(model, samples, self.options, context, loss=loss, after_step=zeros)
         export_onnx(model.bake(), like=prepared, destination=destination)
         return PassReport((*notes, self._note(roundings, labelled=samples.labelled)), context.keep_float)
+
+    def _balanced(self, prepared: Path, context: PassContext) -> Path:
+        """The same network with channels of like ranges, where it has layers between which scale can move."""
+        from edgeopt.passes.equalise import Equalise
+        from edgeopt.passes.equalise import Options as Sweeps
+        from edgeopt.passes.graphs.chains import pairs
+        from edgeopt.passes.graphs.layers import Network
+
+        shared = self.options.activation_bits > 0 or not self.options.per_channel
+        if not (self.options.equalise and shared and pairs(Network.load(prepared))):
+            return prepared
+        balanced = context.work / "balanced.onnx"
+        Equalise(Sweeps()).apply(prepared, balanced, context)
+        return balanced
 
     def _roundings(self, network: nn.Module, weights: list[LayerWeight], context: PassContext) -> list[Rounding]:
         from edgeopt.passes.quantising.fake_quantisation import Rounding

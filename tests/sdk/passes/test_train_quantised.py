@@ -65,6 +65,39 @@ def test_int8_keeps_the_accuracy_that_rounding_alone_loses(tmp_path):
     assert "quantise_static stores them so" in report.notes[-1]
 
 
+def test_channels_of_very_different_range_are_evened_out_first(tmp_path):
+    files = trained("depthwise")
+    relus, _ = applied("equalise", files.network, files, tmp_path / "relus", replace_clip=True)
+    source = changed(relus, tmp_path / "uneven.onnx", unbalanced(2))
+    rounded, _ = applied("quantise_static", source, files, tmp_path / "ptq")
+    path, _ = quantised(files, tmp_path / "qat", source=source, learning_rate=1e-3)
+    exported, _ = applied("quantise_static", path, files, tmp_path / "int8")
+    assert top1(rounded, files) < files.top1 - 0.1
+    assert top1(exported, files) >= files.top1 - 0.003
+    path, _ = quantised(files, tmp_path / "alone", source=source, learning_rate=1e-3, equalise=False)
+    alone, _ = applied("quantise_static", path, files, tmp_path / "int8-alone")
+    assert top1(rounded, files) < top1(alone, files) < top1(exported, files)
+
+
+def test_a_step_is_as_long_in_a_channel_of_large_weights():
+    inputs, factor = torch.rand(16, 3), torch.tensor([1.0, 64.0])
+    small, large = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    with torch.no_grad():
+        large.weight.copy_(small.weight * factor[:, None])
+        large.bias.copy_(small.bias * factor)
+    for network, unit in ((small, torch.ones(2)), (large, factor)):
+        holder = torch.nn.Sequential(network)
+        model = Quantised(holder, [Rounding(weight, 8) for weight in layer_weights(holder)], activations=False)
+        optimiser = torch.optim.Adam(model.parameters(), lr=0.05)
+        for _ in range(5):
+            optimiser.zero_grad()
+            (model(inputs) / unit).sub(1).square().sum().backward()
+            optimiser.step()
+        model.bake()
+    assert torch.allclose(large.weight / factor[:, None], small.weight, atol=1e-5)
+    assert torch.allclose(large.bias / factor, small.bias, atol=1e-5)
+
+
 def test_weights_of_four_bits_keep_the_accuracy_without_labels(tmp_path):
     files = trained("depthwise")
     path, report = quantised(files, tmp_path, labels=False, bits=4, activation_bits=0)

@@ -24,6 +24,9 @@ ACTIVATION_CODES = 255
 AVERAGING = 0.99
 """Share of the old range that a training step keeps (Jacob et al. 2018, §3.1)."""
 
+TYPICAL = 0.1
+"""The size of weights that usual learning rates are meant for."""
+
 _ACTIVATIONS = frozenset({torch.relu, nn.functional.relu, nn.functional.relu6, torch.clamp, torch.clip})
 _ACTIVATION_METHODS = frozenset({"relu", "clamp", "clip"})
 _ACTIVATION_LAYERS = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
@@ -49,6 +52,10 @@ class Rounding:
 class Quantised(nn.Module):  # type: ignore[misc]
     """Wraps a network; `bake` leaves it with rounded weights and nothing else changed.
 
+    Until then the network's own weights and biases are in units of their output channel's mean magnitude. Steps of Adam
+    have a length of their own, whatever they step on; in these units a channel of large weights, whose grid is coarse,
+    takes as many steps to the next code as one of small weights (batch norms that were folded leave both).
+
     Args:
         network: Its parameters are trained.
         roundings: What is rounded and how.
@@ -59,8 +66,15 @@ class Quantised(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.network = network
         self._roundings = tuple(roundings)
+        self._biases = [_bias(network, rounding.weight) for rounding in self._roundings]
         for index, rounding in enumerate(self._roundings):
-            self.register_buffer(f"share_{index}", _share(rounding, rounding.weight.of(network)))
+            weight, bias = rounding.weight.of(network), self._biases[index]
+            self.register_buffer(f"share_{index}", _share(rounding, weight))
+            self.register_buffer(f"unit_{index}", _unit(rounding.weight, weight))
+            with torch.no_grad():
+                weight.div_(self.get_buffer(f"unit_{index}"))
+                if bias:
+                    network.get_parameter(bias).div_(self.get_buffer(f"unit_{index}").flatten())
         self.ranges = nn.ModuleList()
         self._handles: list[Any] = []
         if activations:
@@ -92,7 +106,10 @@ class Quantised(nn.Module):  # type: ignore[misc]
     def _rounded(self) -> dict[str, Tensor]:
         found = {}
         for index, rounding in enumerate(self._roundings):
-            weight = rounding.weight.of(self.network)
+            unit, bias = self.get_buffer(f"unit_{index}"), self._biases[index]
+            weight = rounding.weight.of(self.network) * unit
+            if bias:
+                found[bias] = self.network.get_parameter(bias) * unit.flatten()
             with torch.no_grad():
                 rounded = on_grid(weight, rounding, self.get_buffer(f"share_{index}"))
             found[rounding.weight.name] = weight + (rounded - weight).detach()
@@ -172,6 +189,19 @@ def on_grid(weight: Tensor, rounding: Rounding, share: Tensor) -> Tensor:
         scale = share * magnitude.amax(others, keepdim=True) / top
     scale = torch.where(scale > 0, scale, 1.0)
     return torch.clamp(torch.round(weight / scale), -top, top) * scale
+
+
+def _unit(weight: LayerWeight, values: Tensor) -> Tensor:
+    """How large what is trained of each output channel counts as, so that it has a typical weight's size."""
+    others = [index for index in range(values.ndim) if index != weight.axis]
+    mean = values.detach().abs().mean(others, keepdim=True) / TYPICAL
+    return torch.where(mean > 0, mean, 1.0)
+
+
+def _bias(network: nn.Module, weight: LayerWeight) -> str:
+    """The bias's name of a layer with one output for each channel; empty where there is none."""
+    layer = network.get_submodule(weight.layer)
+    return f"{weight.layer}.bias" if isinstance(layer, PRODUCTS) and layer.bias is not None else ""
 
 
 def _share(rounding: Rounding, weight: Tensor) -> Tensor:
