@@ -1,13 +1,17 @@
 """Networks for the benchmark of compression, trained on scikit-learn's digits (1797 pictures of 8×8, real data).
 
-Four families, at 32×32 (upscaled): residual, depthwise, a small transformer on patches, and an LSTM over the rows.
+Four families, at 32×32 (upscaled): residual, depthwise, a small transformer on patches, and an LSTM over the rows; and
+the depthwise one with channels of uneven range.
+
 edgeopt loads them by `networks.py:residual` and so on; `train` and `held_out` yield the samples. Weights are made by
 the first call, with fixed seeds, and kept beside this file.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +23,7 @@ FOLDER = Path(__file__).with_name("weights")
 SIZE = 32
 TRAINING_SAMPLES = 1000
 BATCH = 50
+OCTAVES = 1.5
 EPOCHS = {"Residual": 12, "Depthwise": 12, "Transformer": 60, "Recurrent": 25}
 
 
@@ -59,12 +64,12 @@ class Residual(nn.Module):
 class Depthwise(nn.Module):
     """Sandler et al.: MobileNetV2, 2018, figure 4 (d); [N, 1, 32, 32] to [N, 10]."""
 
-    def __init__(self) -> None:
+    def __init__(self, activation: type[nn.Module] = nn.ReLU6) -> None:
         super().__init__()
-        layers: list[nn.Module] = [_conv(1, 24, 3, 2), nn.ReLU6()]
+        layers: list[nn.Module] = [_conv(1, 24, 3, 2), activation()]
         for width_in, width, stride in ((24, 32, 2), (32, 32, 1), (32, 48, 2), (48, 48, 1)):
-            layers.append(_Inverted(width_in, width, stride))
-        self.features = nn.Sequential(*layers, _conv(48, 160, 1), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            layers.append(_Inverted(width_in, width, stride, activation))
+        self.features = nn.Sequential(*layers, _conv(48, 160, 1), activation(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.head = nn.Linear(160, 10)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -73,12 +78,12 @@ class Depthwise(nn.Module):
 
 
 class _Inverted(nn.Module):
-    def __init__(self, width_in: int, width: int, stride: int) -> None:
+    def __init__(self, width_in: int, width: int, stride: int, activation: type[nn.Module]) -> None:
         super().__init__()
         hidden = 4 * width_in
         self.body = nn.Sequential(
-            *(_conv(width_in, hidden, 1), nn.ReLU6()),
-            *(_conv(hidden, hidden, 3, stride, hidden), nn.ReLU6()),
+            *(_conv(width_in, hidden, 1), activation()),
+            *(_conv(hidden, hidden, 3, stride, hidden), activation()),
             _conv(hidden, width, 1),
         )
         self.residual = width_in == width and stride == 1
@@ -175,8 +180,9 @@ def _pairs(pictures: np.ndarray, labels: np.ndarray) -> Iterator[tuple[np.ndarra
 
 def trained(kind: type[nn.Module]) -> nn.Module:
     """A network with its weights, trained now where that was not done before."""
+    path = FOLDER / f"{kind.__name__.lower()}-{_made_by(kind)}.pt"
     torch.manual_seed(0)
-    network, path = kind(), FOLDER / f"{kind.__name__.lower()}.pt"
+    network = kind()
     if path.exists():
         network.load_state_dict(torch.load(path, weights_only=True))
         return network.eval()
@@ -200,6 +206,12 @@ def trained(kind: type[nn.Module]) -> nn.Module:
     return network.eval()
 
 
+def _made_by(kind: type[nn.Module]) -> str:
+    """Digest of what decides the weights: a network that is changed is trained anew."""
+    shapes = [(name, list(tensor.shape)) for name, tensor in kind().state_dict().items()]
+    return hashlib.sha256(repr((shapes, EPOCHS[kind.__name__], SIZE, TRAINING_SAMPLES)).encode()).hexdigest()[:8]
+
+
 def residual() -> tuple[nn.Module, tuple[Tensor]]:
     """The residual network and an example input."""
     return trained(Residual), (torch.zeros(1, 1, SIZE, SIZE),)
@@ -208,6 +220,28 @@ def residual() -> tuple[nn.Module, tuple[Tensor]]:
 def depthwise() -> tuple[nn.Module, tuple[Tensor]]:
     """The depthwise network and an example input."""
     return trained(Depthwise), (torch.zeros(1, 1, SIZE, SIZE),)
+
+
+def uneven() -> tuple[nn.Module, tuple[Tensor]]:
+    """The depthwise network with ReLU for ReLU6, and channels of very different range; an example input.
+
+    Scale is moved between layers by powers of two with a deviation of `OCTAVES`, so that it computes just the same:
+    what MobileNets trained on large data have of themselves (Nagel et al.: Data-Free Quantization, 2019, figure 2),
+    and digits do not bring about.
+    """
+    network = Depthwise(nn.ReLU)
+    network.load_state_dict(trained(Depthwise).state_dict())
+    random = torch.Generator().manual_seed(0)
+    for block in network.features[2:6]:
+        layers = [block.body[index] for index in (0, 2, 4)]
+        for first, second in pairwise(layers):
+            factor = 2.0 ** torch.round(torch.randn(first[1].num_features, generator=random) * OCTAVES)
+            shape = (-1, 1, 1, 1) if second[0].groups > 1 else (1, -1, 1, 1)
+            with torch.no_grad():
+                first[1].weight.mul_(factor)
+                first[1].bias.mul_(factor)
+                second[0].weight.div_(factor.view(shape))
+    return network.eval(), (torch.zeros(1, 1, SIZE, SIZE),)
 
 
 def transformer() -> tuple[nn.Module, tuple[Tensor]]:

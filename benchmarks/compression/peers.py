@@ -6,6 +6,8 @@ Each competes in the same run as `--candidate` would let it. One that does not i
 from __future__ import annotations
 
 import copy
+import subprocess
+import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,11 @@ import numpy as np
 import torch
 from torch import nn
 
-EPOCHS = 15
-"""Of fine-tuning after Torch-Pruning: as many as edgeopt's own recipes train."""
+EPOCHS, QAT_EPOCHS = 15, 5
+"""Of fine-tuning after Torch-Pruning, and of torch.ao: as many as edgeopt's own recipes train."""
+
+NNCF = ("nncf==3.4.0", "onnx==1.23.2", "onnxruntime==1.32.0")
+DEADLINE_SECONDS, INSTALL_SECONDS = 300.0, 900.0
 
 
 def export(network: nn.Module, path: Path) -> Path:
@@ -32,6 +37,20 @@ def export(network: nn.Module, path: Path) -> Path:
         dynamic_axes={"image": {0: "batch"}, "output": {0: "batch"}},
     )
     return path
+
+
+def fit(network: nn.Module, epochs: int) -> None:
+    """Plain training on the labels, as these tools' documentations do it."""
+    pictures, labels = (torch.from_numpy(array) for array in networks.split()[0])
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    torch.manual_seed(0)
+    network.train()
+    for _ in range(epochs):
+        for batch in torch.randperm(len(pictures)).split(networks.BATCH):
+            loss = nn.functional.cross_entropy(network(pictures[batch]), labels[batch])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
 
 
 def onnxruntime_static(network: nn.Module, path: Path) -> Path:
@@ -76,34 +95,65 @@ def torch_pruning(network: nn.Module, path: Path) -> Path:
         num_heads=heads,
     )
     pruner.step()
-    pictures, labels = (torch.from_numpy(array) for array in networks.split()[0])
-    optimiser = torch.optim.AdamW(narrow.parameters(), lr=1e-3)
-    torch.manual_seed(0)
-    narrow.train()
-    for _ in range(EPOCHS):
-        for batch in torch.randperm(len(pictures)).split(networks.BATCH):
-            loss = nn.functional.cross_entropy(narrow(pictures[batch]), labels[batch])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+    fit(narrow, EPOCHS)
     return export(narrow, path)
 
 
-def nncf_static(network: nn.Module, path: Path) -> Path:
-    """NNCF's post-training quantisation of the ONNX file with its defaults."""
-    import nncf
-    import onnx
+def torch_ao_qat(network: nn.Module, path: Path) -> Path:
+    """torch.ao's FX quantisation-aware training with its defaults for x86, its simulated rounding exported as Q/DQ.
 
-    model = onnx.load(export(network, path.with_name("source.onnx")))
-    feeds = [{"image": one[None]} for one in networks.split()[0][0][:128]]
-    onnx.save(nncf.quantize(model, nncf.Dataset(feeds)), path)
+    The exporter has no form for what torch.ao's own conversion makes (quantised or reference modules), so weights are
+    rounded as the file is loaded and stay float in it, batch norms too: compare its accuracy, not its size.
+    """
+    from torch.ao import quantization
+    from torch.ao.quantization import quantize_fx
+
+    mapping = quantization.QConfigMapping().set_global(quantization.get_default_qat_qconfig("fbgemm", version=0))
+    example = (torch.zeros(1, 1, networks.SIZE, networks.SIZE),)
+    model = quantize_fx.prepare_qat_fx(copy.deepcopy(network).train(), mapping, example)
+    fit(model, QAT_EPOCHS)
+    model.apply(quantization.disable_observer)
+    return export(model, path)
+
+
+def nncf_static(network: nn.Module, path: Path) -> Path:
+    """NNCF's post-training quantisation of the ONNX file with its defaults, in an environment of its own."""
+    python = _nncf_python(networks.FOLDER / "nncf-venv")
+    source, feeds = export(network, path.with_name("source.onnx")), path.with_name("feeds.npy")
+    np.save(feeds, networks.split()[0][0][:128])
+    words = [str(python), str(Path(__file__).with_name("peer_nncf.py")), str(source), str(feeds), str(path)]
+    _child(words, DEADLINE_SECONDS)
     return path
 
 
+def _nncf_python(folder: Path) -> Path:
+    """The interpreter that has NNCF, which pins other versions of much than edgeopt uses; installed on first use."""
+    python = folder / "bin" / "python"
+    if not (folder / "complete").exists():
+        venv.create(folder, with_pip=True, clear=True)
+        _child([str(python), "-m", "pip", "install", "-q", *NNCF], INSTALL_SECONDS)
+        (folder / "complete").touch()
+    return python
+
+
+def _child(words: list[str], seconds: float) -> None:
+    done = subprocess.run(words, capture_output=True, text=True, timeout=seconds, check=False)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1])
+
+
+MAKERS = {
+    "peer-ort-static": "ONNX Runtime",
+    "peer-ort-dynamic": "ONNX Runtime",
+    "peer-torch-pruning": "Torch-Pruning",
+    "peer-torch-ao-qat": "torch.ao",
+    "peer-nncf": "NNCF",
+}
 PEERS: dict[str, Callable[[nn.Module, Path], Path]] = {
     "peer-ort-static": onnxruntime_static,
     "peer-ort-dynamic": onnxruntime_dynamic,
     "peer-torch-pruning": torch_pruning,
+    "peer-torch-ao-qat": torch_ao_qat,
     "peer-nncf": nncf_static,
 }
 
