@@ -170,14 +170,13 @@ class Space:
 
     def recipe(self, point: Point, name: str, *, final: bool = False) -> Recipe:
         """The recipe at a point, without passes that refer to a choice of ``None`` or to one that is not asked."""
-        specs = (_closed(one, point, final=final) for one in self.passes if _holds(one.when, point))
-        return Recipe(name, tuple(spec for spec in specs if spec is not None), self._precision(point))
-
-    def _precision(self, point: Point) -> str:
-        try:
-            return str(_filled(self.precision, point, final=False))
-        except _LeftOut:
-            return "float32"
+        closed = tuple(
+            PassSpec(one.name, {key: _filled(value, point, final) for key, value in one.options.items()})
+            for one in self.passes
+            if _holds(one.when, point) and _answered(one.references, point)
+        )
+        precision = self.precision if _answered(references(self.precision), point) else "float32"
+        return Recipe(name, closed, str(_filled(precision, point, final)))
 
 
 @dataclass(frozen=True)
@@ -242,15 +241,9 @@ def _holds(when: Mapping[str, tuple[Value, ...]], point: Point) -> bool:
     return all(name in point and point[name] in values for name, values in when.items())
 
 
-class _LeftOut(Exception):
-    """A reference to a choice that says to leave the pass out."""
-
-
-def _closed(open_pass: OpenPass, point: Point, *, final: bool) -> PassSpec | None:
-    try:
-        return PassSpec(open_pass.name, {key: _filled(value, point, final) for key, value in open_pass.options.items()})
-    except _LeftOut:
-        return None
+def _answered(names: Collection[str], point: Point) -> bool:
+    """Whether all these choices are asked at a point, and none says to leave out what refers to it."""
+    return all(point.get(name) is not None for name in names)
 
 
 def _filled(value: Any, point: Point, final: bool) -> Any:
@@ -264,11 +257,5 @@ def _filled(value: Any, point: Point, final: bool) -> Any:
     if not isinstance(value, str):
         return value
     if whole := _REFERENCE.fullmatch(value):
-        return _chosen(whole.group(1), point)
-    return _REFERENCE.sub(lambda found: str(_chosen(found.group(1), point)), value)
-
-
-def _chosen(name: str, point: Point) -> Value:
-    if (found := point.get(name)) is None:
-        raise _LeftOut
-    return found
+        return point[whole.group(1)]
+    return _REFERENCE.sub(lambda found: str(point[found.group(1)]), value)

@@ -105,7 +105,7 @@ def _values(what: str, given: object) -> tuple[Value, ...]:
     for value in values:
         if value is not None and not isinstance(value, str | int | float):
             raise DocumentError(
-                f"{what} has the value {value!r:.60}.", remedy="Give numbers, text, true, false or null."
+                f"{what} has the value {str(value)!r:.60}.", remedy="Give numbers, text, true, false or null."
             )
     return tuple(values)
 
