@@ -44,9 +44,13 @@ def add(
         )
         return
     from edgeopt.report.listings import print_facts
+    from edgeopt_targets.matching import unknown_board
+    from edgeopt_targets.profile_files import find_profile
 
     console = output.console()
     print_facts(added.facts, console)
+    if profile is None and (said := unknown_board(find_profile(str(added.device.profile)), added.facts)):
+        console.print(said)
     console.print(f"{name} is added (profile {added.device.profile}). Next: edgeopt deploy MODEL --target {name}")
     if not added.facts.runtimes:
         console.print(f"It has no inference runtime yet: edgeopt device provision {name}")
@@ -125,10 +129,13 @@ def probe(name: Name = "local", as_json: options.Json = False) -> None:
         output.print_json({"facts": _plain(facts), "profile": profile.name})
         return
     from edgeopt.report.listings import print_facts
+    from edgeopt_targets.matching import unknown_board
 
     console = output.console()
     print_facts(facts, console)
     console.print(f"profile     {profile.name}: {profile.description}")
+    if said := unknown_board(profile, facts):
+        console.print(f"            {said}")
 
 
 @app.command()
@@ -153,6 +160,10 @@ def doctor(name: Name = "local", as_json: options.Json = False) -> None:
 @app.command()
 def provision(
     name: Name,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option("--runtime", help="onnxruntime, litert, ncnn, ...; again for more. Default: the profile's best."),
+    ] = None,
     wheelhouse: Annotated[
         str | None, typer.Option("--wheelhouse", help="Take wheels from this folder; needs no network at all.")
     ] = None,
@@ -160,12 +171,13 @@ def provision(
     quiet: options.Quiet = False,
 ) -> None:
     """Give a device the inference runtime: wheels are resolved here and installed there; it needs no internet."""
-    from edgeopt.workflow import devices as work
+    from edgeopt.workflow.devices import find_device
+    from edgeopt.workflow.provisioning import provision_device
     from edgeopt.workflow.workspace import Workspace
 
     with Workspace.open() as workspace, output.progress(silent=quiet or as_json) as progress:
-        device = work.find_device(name, workspace)
-        done = work.provision_device(device, workspace, wheelhouse=wheelhouse, listener=progress)
+        device = find_device(name, workspace)
+        done = provision_device(device, workspace, runtimes=runtime or (), wheelhouse=wheelhouse, listener=progress)
     if as_json:
         output.print_json(done)
         return

@@ -43,11 +43,19 @@ class Wheel:
 
 
 def wheels_for(
-    facts: DeviceFacts, packages: Sequence[str], cache: Path, *, wheelhouse: Path | None = None
+    facts: DeviceFacts,
+    packages: Sequence[str],
+    cache: Path,
+    *,
+    wheelhouse: Path | None = None,
+    alone: Sequence[str] = (),
 ) -> tuple[Wheel, ...]:
     """`resolve_wheels` for a probed device; a 32-bit userland on a 64-bit kernel counts as 32-bit."""
-    machine = "armv7l" if facts.machine == "aarch64" and facts.bits == 32 else facts.machine
-    return resolve_wheels(facts.python, facts.libc, machine, packages, cache, wheelhouse=wheelhouse)
+    machine = "armv7l" if facts.machine in ("aarch64", "armv8l") and facts.bits == 32 else facts.machine
+    board = (facts.python, facts.libc, machine)
+    found = resolve_wheels(*board, packages, cache, wheelhouse=wheelhouse) if packages else ()
+    more = resolve_wheels(*board, alone, cache, wheelhouse=wheelhouse, dependencies=False) if alone else ()
+    return (*found, *more)
 
 
 def resolve_wheels(
@@ -58,6 +66,7 @@ def resolve_wheels(
     cache: Path,
     *,
     wheelhouse: Path | None = None,
+    dependencies: bool = True,
     deadline_seconds: float = 900.0,
 ) -> tuple[Wheel, ...]:
     """The newest wheels of `packages` and all they need that fit the board.
@@ -69,6 +78,7 @@ def resolve_wheels(
         packages: Requirements, for example ``onnxruntime`` or ``numpy<2``.
         cache: Folder that the wheels are kept in; it can serve as a `wheelhouse` later.
         wheelhouse: Take wheels from this folder alone, without a package index.
+        dependencies: Whether to take what the packages need too.
         deadline_seconds: After this the child is killed.
 
     Raises:
@@ -82,6 +92,7 @@ def resolve_wheels(
             raise UsageError(f"{package!r} is not a package.", remedy="Use a name such as onnxruntime or numpy<2.")
     tags = _tag_options(python, libc, machine)
     source = ["--no-index", "--find-links", str(wheelhouse)] if wheelhouse else []
+    source += [] if dependencies else ["--no-deps"]
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".resolving-", dir=cache) as folder:
         _download(

@@ -1,11 +1,11 @@
-"""What is done to one device: add it, look at it, give it a runtime, roll back, clean."""
+"""What is done to one device: add it, look at it, roll back, clean."""
 
 from __future__ import annotations
 
 import dataclasses
 import getpass
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,8 @@ from edgeopt.core.deployment import Deployment
 from edgeopt.core.device import LOCAL, Device, DeviceFacts
 from edgeopt.core.profile import Profile
 from edgeopt.errors import UnknownDeviceError, UnknownHostKeyError, UsageError
-from edgeopt.remote import doctor, hostkeys, jobs, wheels
+from edgeopt.remote import doctor, hostkeys, jobs
 from edgeopt.remote.client import connect
-from edgeopt.workflow.listener import Listener, Silence
 from edgeopt.workflow.workspace import Workspace
 from edgeopt_targets.profile_files import find_profile, match_profile
 
@@ -148,37 +147,6 @@ def probe_device(device: Device) -> tuple[DeviceFacts, Profile]:
 def examine_device(device: Device) -> tuple[doctor.Check, ...]:
     """Every check of the doctor; a sick device is an answer, not an error."""
     return doctor.examine(device)
-
-
-def provision_device(
-    device: Device, workspace: Workspace, *, wheelhouse: str | None = None, listener: Listener | None = None
-) -> Mapping[str, Any]:
-    """Resolve the runtime's wheels for the device here, push them, install them there.
-
-    Returns:
-        ``key``, ``interpreter`` and ``runtimes`` of the environment on the device.
-
-    Raises:
-        ProvisionError: No wheels for that Python, libc and architecture, or the installation failed.
-    """
-    if device == LOCAL:
-        raise UsageError("this machine's own Python is the local runtime.", remedy="Install with pip: onnxruntime.")
-    said = listener or Silence()
-    said.stage("Resolving wheels", 0)
-    facts, profile = probe_device(device)
-    given = Path(wheelhouse).expanduser() if wheelhouse else None
-    resolved = wheels.wheels_for(facts, profile.runtimes, workspace.cache_folder("wheels"), wheelhouse=given)
-    said.stage("Sending wheels", len(resolved))
-    with connect(device) as connection, connection.lease("provision"):
-        for wheel in resolved:
-            connection.push(wheel.path, wheel.digest)
-            said.advance(wheel.name)
-        said.stage("Installing on the device", 1)
-        result = connection.run_job(jobs.provision_job(resolved, runtimes=profile.runtimes))
-        said.advance(device.name)
-    jobs.require_ok(result, "provisioning")
-    environment: Mapping[str, Any] = result["environment"]
-    return environment
 
 
 def list_apps(device: Device) -> list[dict[str, Any]]:
