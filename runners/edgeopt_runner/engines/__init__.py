@@ -11,6 +11,7 @@ MODULES: Dict[str, str] = {
     "ncnn": "edgeopt_runner.engines.ncnn",
     "onnxruntime": "edgeopt_runner.engines.onnxruntime",
     "openvino": "edgeopt_runner.engines.openvino",
+    "tensorrt": "edgeopt_runner.engines.tensorrt",
     "tflite_runtime": "edgeopt_runner.engines.tflite_runtime",
 }
 

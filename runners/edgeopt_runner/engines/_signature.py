@@ -94,6 +94,22 @@ def common_rows(shapes: List[Optional[Tuple[int, ...]]]) -> Optional[int]:
     return firsts.pop() if len(firsts) == 1 else None
 
 
+def check_shape(name: str, shape: Tuple[int, ...], declared: Tuple[int, ...]) -> None:
+    """Refuse an array whose shape an input does not take: some runtimes would read beyond its end.
+
+    Args:
+        name: The input.
+        shape: The array's.
+        declared: The input's, with 0 or less where it is free.
+
+    Raises:
+        RunFailed: They do not fit.
+    """
+    pairs = [(shape[number], declared[number]) for number in range(min(len(shape), len(declared)))]
+    if len(shape) != len(declared) or any(want > 0 and have != want for have, want in pairs):
+        raise RunFailed("input %s has shape %s, not %s" % (name, list(shape), list(declared)))
+
+
 def parse(text: Any) -> Signature:
     """A signature from its JSON: ``{"inputs": [port], "outputs": [port]}``, a port with the fields of `Port`.
 

@@ -48,9 +48,8 @@ class MnnSession(Session):
         """As MNN takes it: float32 or int32, in one piece. A wrong shape would end the process, so it is refused."""
         import numpy as np
 
-        if port.shape is not None and not _fits(array.shape, port.shape):
-            text = "input %s has shape %s, not %s"
-            raise RunFailed(text % (port.name, list(array.shape), list(port.shape)))
+        if port.shape is not None:
+            _signature.check_shape(port.name, array.shape, port.shape)
         return np.ascontiguousarray(array, dtype=np.float32 if array.dtype.kind == "f" else np.int32)
 
     def run(self, feeds: Dict[str, Any]) -> Dict[str, Any]:
@@ -125,10 +124,6 @@ def _signature_of(info: Dict[str, Any]) -> _signature.Signature:
     if note.startswith("{"):
         return _signature.parse(note)
     return _signature.bare([str(name) for name in info["inputNames"]], [str(name) for name in info["outputNames"]])
-
-
-def _fits(shape: Tuple[int, ...], wanted: Tuple[int, ...]) -> bool:
-    return len(shape) == len(wanted) and all(want in (0, have) for have, want in zip(shape, wanted))
 
 
 ENGINE = Mnn()

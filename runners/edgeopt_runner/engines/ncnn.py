@@ -55,9 +55,8 @@ class NcnnSession(Session):
 
         if not array.ndim or array.shape[0] != 1:
             raise RunFailed("input %s has shape %s; ncnn takes one sample at a time" % (port.name, list(array.shape)))
-        if port.shape and array.shape[1:] != port.shape[1:]:
-            text = "input %s has shape %s, not %s"
-            raise RunFailed(text % (port.name, list(array.shape), list(port.shape)))
+        if port.shape is not None:
+            _signature.check_shape(port.name, array.shape, port.shape)
         dtype = np.float32 if array.dtype.kind == "f" else np.int32
         values = np.ascontiguousarray(array[0], dtype=dtype)
         return self._ncnn.Mat(values), values

@@ -120,7 +120,7 @@ def test_a_file_of_another_format_is_named(name: str, file: str, format_: str):
         here(name).load(str(FOLDER / file), {})
 
 
-@pytest.mark.parametrize("name", ["litert", "mnn", "ncnn", "openvino", "tflite_runtime"])
+@pytest.mark.parametrize("name", ["litert", "mnn", "ncnn", "openvino", "tflite_runtime", "tensorrt"])
 def test_a_runtime_that_is_not_there_is_absent_and_cannot_load(name: str):
     package = {**PACKAGES, "tflite_runtime": "tflite_runtime", "tensorrt": "tensorrt"}[name]
     script = (
