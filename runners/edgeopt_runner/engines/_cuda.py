@@ -1,4 +1,4 @@
-"""The few functions of CUDA's runtime that running an engine takes, by ctypes: JetPack brings no Python package for them.
+"""The few functions of CUDA's runtime that running an engine takes, by ctypes: JetPack brings no Python for them.
 
 Documented in NVIDIA's "CUDA Runtime API", whose C interface is the same from 10.2 to 13.
 """
