@@ -14,7 +14,7 @@ demo: $(VENV)/.ready
 	  --target local --max-drop 1% --app digits --effort quick --html demo-report.html
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-long: $(VENV)/.ready
 	$(BIN)/python -m pytest -m long

@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from pathlib import Path
 
 import pytest
+
+LONG_FILES = "tests/workflow"
+
+
+def pytest_configure() -> None:
+    """One thread for torch and NumPy, here and in child processes: tests run on every CPU already."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that no worker ends long after the other (`--no-loadscope-reorder`)."""
+    items.sort(key=lambda item: LONG_FILES not in item.path.as_posix())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def what_stays_is_not_searched_for_garbage() -> None:
+    """A measurement collects garbage first, which would take most of a second beside thousands of tests and torch."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
