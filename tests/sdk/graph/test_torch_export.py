@@ -24,11 +24,6 @@ from support.trained import NETWORKS, trained
 EXAMPLE = Path(__file__).parents[3] / "examples" / "digits" / "digits.py"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def graph_of(path: Path) -> onnx.GraphProto:
     return onnx.load(path).graph
 

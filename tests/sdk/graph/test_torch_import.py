@@ -26,11 +26,6 @@ from support.networks import constant, matmul_transformer_onnx, mlp_onnx, save, 
 from support.trained import NETWORKS, module_of, trained
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def demand_parity(path: Path, network: nn.Module, *inputs: Any, tolerance: float = 2e-5) -> None:
     session = open_session(path)
     names = [value.name for value in session.get_inputs()]

@@ -20,11 +20,6 @@ from support.networks import constant, save
 PICTURE, ROWS = ("N", 4, 6, 8), ("N", 6)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def weights(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 

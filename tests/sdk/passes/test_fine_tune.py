@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnx import numpy_helper
 
 from edgeopt.core.recipe import PassSpec
@@ -21,14 +20,6 @@ from support.precision import top1
 from support.trained import trained
 
 FEW = {"epochs": 2, "learning_rate": 5e-3}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _weights(path: Path) -> dict[str, np.ndarray]:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.support.trained import trained
 from torch import Tensor, nn
 
 from edgeopt.core.recipe import PassSpec
@@ -21,13 +20,9 @@ from edgeopt.passes.pruning.heads import Attention, attentions
 from edgeopt.passes.registry import load_pass
 from edgeopt.testing.passes import CHECKS, Case
 from edgeopt.training.samples import Samples
+from support.trained import trained
 
 IMAGE = (torch.zeros(2, 1, 8, 8),)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 class Rows(nn.Module):

@@ -7,7 +7,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from tests.support.trained import trained
 
 from edgeopt.core.recipe import PassSpec
 from edgeopt.errors import PassError
@@ -23,11 +22,7 @@ from edgeopt.training.engine import train
 from edgeopt.training.losses import supervised
 from edgeopt.training.options import TrainingOptions
 from edgeopt.training.samples import Samples
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+from support.trained import trained
 
 
 def _prune(name: str, work: Path, **options: Any) -> tuple[Path, str]:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.support.trained import trained
 
 from edgeopt.core.recipe import PassSpec
 from edgeopt.errors import PassError
@@ -22,11 +21,7 @@ from edgeopt.passes.regularise import Options, Regularise
 from edgeopt.testing.passes import CHECKS, Case
 from edgeopt.training.samples import Samples
 from edgeopt_runner.protocol.samples import write_samples
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+from support.trained import trained
 
 
 def _context(name: str, training: Path | None) -> PassContext:

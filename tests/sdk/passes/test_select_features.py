@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from tests.support.trained import trained
 from torch import Tensor, nn
 
 from edgeopt.core.recipe import PassSpec
@@ -25,11 +24,7 @@ from edgeopt.training.losses import supervised
 from edgeopt.training.options import TrainingOptions
 from edgeopt.training.samples import Samples
 from edgeopt_runner.protocol.samples import write_samples
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+from support.trained import trained
 
 
 class Dense(nn.Module):

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,14 +45,6 @@ report = train(network, digits(250), supervised(), OPTIONS, seed=2, checkpoint=f
 torch.save(network.state_dict(), folder / "weights.pt")
 print(done[0], done[-1], report.losses, report.validation)
 """
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _run(folder: Path, kill_at: int, every: float) -> subprocess.CompletedProcess[str]:

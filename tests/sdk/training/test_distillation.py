@@ -24,11 +24,6 @@ from support.trained import module_of, trained
 from support.training import digits, fresh, small, top1
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
-
-
 def test_soft_targets_are_the_divergence_of_softened_distributions_times_t_squared():
     student, teacher = torch.tensor([[1.0, 2.0, 0.5]]), torch.tensor([[0.0, 3.0, -1.0]])
     p, q = (np.exp(x / 4) / np.exp(x / 4).sum() for x in (teacher[0].numpy(), student[0].numpy()))

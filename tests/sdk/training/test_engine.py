@@ -6,7 +6,6 @@ import copy
 import itertools
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,6 @@ from edgeopt.training.transfer import freeze
 from edgeopt_runner.protocol.samples import write_samples
 from support.trained import module_of
 from support.training import digits, fresh, same, small, top1
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_it_learns_digits_that_it_has_not_seen() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +23,6 @@ from edgeopt_runner.protocol.samples import write_samples
 from support.training import digits, fresh, same, small
 
 TWO = TrainingOptions(epochs=2, learning_rate=5e-3, processes=2)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_two_processes_follow_the_loss_curve_of_one_with_the_same_batch() -> None:
