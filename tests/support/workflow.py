@@ -37,7 +37,8 @@ RECIPES = ("optimised", "int8-minmax")
 SHORT_WORDS = ("--threads", "1", "--effort", "quick", "--launches", "1", "--evaluation", "24", "--calibration", "16")
 NOISE = 0.05
 
-_COMMAND = "from support.workflow import shorten_plans; shorten_plans(); from edgeopt.cli.main import main; main()"
+COMMAND = "from support.workflow import shorten_plans; shorten_plans(); from edgeopt.cli.main import main; main()"
+"""Python for the command line with short plans."""
 
 
 def shorten_plans(patch: pytest.MonkeyPatch | None = None) -> None:
@@ -150,7 +151,7 @@ class Computer:
     def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
         """Start a command with pipes for its output."""
         return subprocess.Popen(
-            [sys.executable, "-c", _COMMAND, *words],
+            [sys.executable, "-c", COMMAND, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
