@@ -16,6 +16,11 @@ from edgeopt_targets.rules import device, network, onnx, tensorrt, tflite
 from edgeopt_targets.rules._base import Rule, RuntimeRule, able_runtimes, ask, first_objection
 from edgeopt_targets.runtimes import RUNTIMES
 
+_BFLOAT16 = ("openvino",)
+"""Runtimes that can be told to compute float networks in bfloat16 (1.4 to 2.0 times as fast, measured on AVX-512)."""
+
+_BFLOAT16_FLAGS = frozenset({"amx_bf16", "avx512_bf16"})
+
 
 class Board:
     """A target whose knowledge is its profiles and a list of rules."""
@@ -72,13 +77,14 @@ def _of_runtime(runtime: str, profile: Profile, facts: DeviceFacts) -> Iterator[
     cores = {"physical": facts.cores_physical or facts.cores_logical, "logical": facts.cores_logical}
     counts = [cores[threads] if isinstance(threads, str) else threads for threads in profile.threads]
     usable = [count for count in counts if 1 <= count <= max(1, facts.cores_logical)]
-    for sessions in dict.fromkeys((1, *profile.sessions)):
-        for count in dict.fromkeys(usable or [1]):
-            one = Settings(
-                runtime=runtime, threads=count, graph_optimisation=profile.graph_optimisation[0], sessions=sessions
-            )
-            if sessions == 1 or one.busy_threads <= facts.cores_logical:
-                yield one
+    precisions = ("", "bfloat16") if runtime in _BFLOAT16 and not _BFLOAT16_FLAGS.isdisjoint(facts.isa) else ("",)
+    level = profile.graph_optimisation[0]
+    for precision in precisions:
+        for sessions in dict.fromkeys((1, *profile.sessions)):
+            for count in dict.fromkeys(usable or [1]):
+                one = Settings(runtime, count, level, sessions=sessions, precision=precision)
+                if sessions == 1 or one.busy_threads <= facts.cores_logical:
+                    yield one
 
 
 def _resolved(spec: PassSpec, reduce_range: bool) -> PassSpec:

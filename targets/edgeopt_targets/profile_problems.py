@@ -56,7 +56,7 @@ class _Finding:
 
 
 def find_problems(path: Path, built_in: Path) -> tuple[Problem, ...]:
-    """All problems of a file, in the order of their lines: form, sense, and passes with their options.
+    """All problems of a file, in the order of their lines, those of the whole file last: form, sense, passes.
 
     Args:
         path: The file.
@@ -185,7 +185,7 @@ def _located(path: Path, found: list[_Finding]) -> tuple[Problem, ...]:
         )
         for one in found
     ]
-    return tuple(sorted(dict.fromkeys(made), key=lambda one: (one.line, one.path)))
+    return tuple(sorted(dict.fromkeys(made), key=lambda one: (not one.path, one.line, one.path)))
 
 
 def _line(lines: Mapping[Place, int], place: Place) -> int:

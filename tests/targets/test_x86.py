@@ -57,6 +57,11 @@ def test_what_cannot_work_is_refused_with_its_reason(recipe, model, facts, reaso
     assert reason in (objection(recipe, model, facts) or "")
 
 
+def test_a_refusal_names_its_rule_and_source():
+    said = objection(static(), ModelFacts(22, 10, {"Conv": 1}), x86_facts(onnxruntime="1.19.2"))
+    assert said.endswith("[rule onnx-version: onnxruntime.ai/docs/reference/compatibility.html]")
+
+
 def test_eight_bit_weights_need_no_reduced_range_with_vnni():
     profile = find_profile("x86-avx512-vnni")
     assert objection(static(reduce_range=False), facts=x86_facts((*AVX2, "avx512_vnni")), profile=profile) is None

@@ -246,9 +246,9 @@ def test_a_profile_of_other_hardware_is_refused(command: Command, edgeopt_home: 
 @pytest.mark.parametrize(
     ("old", "new", "parts"),
     [
-        ("target: x86", "taget: x86", ["no field 'taget'", "Did you mean 'target'?"]),
-        ("name: z80", "name: z81", ["calls itself 'z81'", "'z80'"]),
-        ("machine: [z80]", "machine: 3", ["z80.yaml: machine", "3"]),
+        ("target: x86", "taget: x86", ["taget is 'x86': there is no such field", "Did you mean 'target'?"]),
+        ("name: z80", "name: z81", ["name is 'z81'", "Call it 'z80'"]),
+        ("machine: [z80]", "machine: 3", ["z80.yaml:", "machine is 3"]),
     ],
 )
 def test_a_broken_profile_file_names_the_field(

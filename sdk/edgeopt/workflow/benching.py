@@ -83,7 +83,7 @@ def bench(
     aim = resolve_target(request.target, workspace.inventory, request.profile)
     with connect(aim.device) as connection:
         facts = connection.probe()
-        profile = profile_for(aim, facts, request.target)
+        profile = profile_for(aim, facts, request.target, said)
         prepared = prepare(request, workspace, said)
         settings = thread_settings(registry.target(profile.target).settings(profile, facts), request.threads, facts)
         settings = parallel_settings(settings, parallel, facts)

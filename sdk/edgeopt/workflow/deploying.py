@@ -87,7 +87,7 @@ def deploy(
     said.stage("Looking at the device", 0)
     with connect(aim.device) as connection, connection.lease("looking at the device"):
         facts = connection.probe()
-    profile = profile_for(aim, facts, request.target)
+    profile = profile_for(aim, facts, request.target, said)
     _require_runtime(facts, profile, aim)
     said.advance(f"{facts.model or facts.cpu or aim.device.name}, profile {profile.name}")
     run = _Run(request, workspace, said, now, profile, prepare(request, workspace, said))
@@ -168,6 +168,7 @@ def _search(run: _Run, record: RunRecord) -> RunRecord:
     wanted = run.request.search
     if wanted is None:
         return record
+
     def keep(trials: tuple[Trial, ...]) -> None:
         nonlocal record
         record = run.save(record, trials=trials)

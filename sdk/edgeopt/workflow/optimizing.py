@@ -103,7 +103,10 @@ def maker_for(
 def model_facts(maker: Maker) -> ModelFacts:
     """What a target's rules judge of the network."""
     found = maker.prepared.inspection
-    return ModelFacts(found.opset, found.ir_version, found.operators, maker.calibrated)
+    artifact = maker.prepared.model.artifact
+    return ModelFacts(
+        found.opset, found.ir_version, found.operators, maker.calibrated, artifact.size_bytes, artifact.format
+    )
 
 
 def optimize_into(
@@ -118,8 +121,8 @@ def optimize_into(
     aim = resolve_target(request.target, workspace.inventory, request.profile)
     with connect(aim.device) as connection:
         facts = connection.probe()
-    profile = profile_for(aim, facts, request.target)
     said = listener or Silence()
+    profile = profile_for(aim, facts, request.target, said)
     made = make_variants(request, prepare(request, workspace, said), facts, profile, workspace, said)
     folder.mkdir(parents=True, exist_ok=True)
     for variant in made.variants:

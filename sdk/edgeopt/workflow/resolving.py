@@ -9,6 +9,7 @@ from edgeopt.core.device import LOCAL, Device, DeviceFacts
 from edgeopt.core.profile import Profile
 from edgeopt.errors import UnknownDeviceError, UsageError
 from edgeopt.remote.inventory import Inventory
+from edgeopt.workflow.listener import Listener
 from edgeopt_targets.matching import right_machine, unknown_board
 from edgeopt_targets.profile_files import find_profile, load_profiles, match_profile
 
@@ -56,8 +57,14 @@ def resolve_target(target: str, inventory: Inventory, profile_name: str | None =
     )
 
 
-def profile_for(aim: Aim, facts: DeviceFacts, target: str) -> Profile:
+def profile_for(aim: Aim, facts: DeviceFacts, target: str, listener: Listener | None = None) -> Profile:
     """The profile to work with: the named one where the device fits it, else the one that matches the facts.
+
+    Args:
+        aim: What the target came to.
+        facts: What the device said.
+        target: What the user typed.
+        listener: Told where no profile knows the board and a generic one is taken.
 
     Raises:
         UnknownDeviceError: `target` named a kind of hardware that this machine is not.
@@ -75,12 +82,9 @@ def profile_for(aim: Aim, facts: DeviceFacts, target: str) -> Profile:
             f"--target {target!r} is a kind of hardware that this machine is not (it is {matched.name!r}).",
             remedy="Add a board of that kind with: edgeopt device add NAME user@host.",
         )
+    if wanted is None and listener is not None and (said := unknown_board(matched, facts)):
+        listener.note(said)
     return wanted or matched
-
-
-def notice(aim: Aim, facts: DeviceFacts, profile: Profile) -> str:
-    """What to tell the user where no profile knows the board; empty where one does, or the user named it."""
-    return "" if aim.profile is not None else unknown_board(profile, facts)
 
 
 def _kind(profile: Profile) -> str:

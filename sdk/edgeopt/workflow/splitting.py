@@ -172,7 +172,7 @@ def split_and_measure(
     aim = resolve_target(request.target, workspace.inventory, request.profile)
     with connect(aim.device) as connection:
         facts = connection.probe()
-        profile = profile_for(aim, facts, request.target)
+        profile = profile_for(aim, facts, request.target, said)
         prepared = prepare(request, workspace, said)
         said.stage("Splitting", 0)
         path = workspace.artifacts.path(prepared.model.artifact)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from edgeopt.core.device import DeviceFacts, RuntimeFacts
+from edgeopt.core.formats import ONNX, reads
 from edgeopt.core.profile import Profile
 from edgeopt.core.recipe import Recipe
-from edgeopt.passes._base import Pass
+from edgeopt.passes._base import Pass, format_of
 from edgeopt.passes.registry import load_pass
 from edgeopt_targets._base import ModelFacts
-from edgeopt_targets.runtimes import reads
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Question:
 
     @property
     def format(self) -> str:
-        """Format of the file that the recipe ends in: that of its last pass that writes another (`Pass.writes`)."""
-        written = [str(getattr(step, "writes", "")) for step in self.passes]
-        return next((one for one in reversed(written) if one), self.model.format)
+        """Format of the file that the recipe ends in: that of its conversion, if it has one, else the network's."""
+        written = [format_of(step) for step in self.passes]
+        return next((one for one in written if one != ONNX), self.model.format)
 
     @property
     def runtimes(self) -> tuple[RuntimeFacts, ...]:

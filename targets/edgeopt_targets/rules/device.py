@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 from edgeopt.core.device import DeviceFacts
+from edgeopt.core.formats import reads
 from edgeopt_targets.rules._base import Question, Rule
-from edgeopt_targets.runtimes import RUNTIMES, reads
+from edgeopt_targets.runtimes import RUNTIMES
 from edgeopt_targets.wheel_versions import SOURCE, installable, newest_wheel, userland
 
 _LARGEST_32_BIT = 3 << 30

@@ -13,11 +13,15 @@ from edgeopt_targets.rules._base import Question, RuntimeRule
 _NAME = "tflite_runtime"
 _SOURCE = "ai-edge-quantizer 0.10 files run with the real wheels, November 2026"
 _FIRST_WITH_STATIC = (2, 14)
+_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
 
 def four_bits(question: Question, runtime: RuntimeFacts) -> str | None:
     """4-bit weights end in a segmentation fault."""
-    if runtime.name != _NAME or question.recipe.precision != "int4":
+    in_four = question.recipe.precision == "int4" or any(
+        getattr(step.options, "precision", "") == "weights4" for step in question.passes
+    )
+    if runtime.name != _NAME or not in_four:
         return None
     return f"tflite_runtime {runtime.version} on the device crashes on 4-bit weights (LiteRT runs them)"
 
@@ -30,7 +34,18 @@ def old_int8(question: Question, runtime: RuntimeFacts) -> str | None:
     return f"tflite_runtime {runtime.version} on the device does not load 8-bit files of today's quantiser"
 
 
+def recurrent(question: Question, runtime: RuntimeFacts) -> str | None:
+    """8-bit dynamic LSTMs end in a segmentation fault on aarch64."""
+    dynamic = [step for step in question.passes if getattr(step.options, "precision", "") == "dynamic"]
+    if runtime.name != _NAME or not dynamic or not _RECURRENT.intersection(question.model.operators):
+        return None
+    return (
+        f"tflite_runtime {runtime.version} on the device crashes on LSTM and GRU in dynamic 8 bits (LiteRT runs them)"
+    )
+
+
 RULES = (
     RuntimeRule("tflite-int4", _SOURCE, four_bits),
     RuntimeRule("tflite-old-int8", _SOURCE, old_int8),
+    RuntimeRule("tflite-recurrent", _SOURCE, recurrent),
 )
