@@ -8,8 +8,6 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
-from tests.support.networks import constant, save
-from tests.support.trained import trained
 from torch import nn
 
 from edgeopt.core.recipe import PassSpec
@@ -25,6 +23,8 @@ from edgeopt.training.engine import train
 from edgeopt.training.losses import supervised
 from edgeopt.training.options import TrainingOptions
 from edgeopt.training.samples import Samples
+from support.networks import constant, save
+from support.trained import trained
 
 IMPORTANCES = ("l1", "l2", "fpgm", "bn_scale", "taylor", "hessian", "activation", "entropy", "random")
 
