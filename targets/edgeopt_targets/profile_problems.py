@@ -178,10 +178,10 @@ def _located(path: Path, found: list[_Finding]) -> tuple[Problem, ...]:
         Problem(
             file=str(path),
             line=_line(lines, one.place),
-            path=".".join(str(part) for part in one.place),
+            path=".".join(part if part.isprintable() and part else repr(part) for part in map(str, one.place)),
             value="" if one.missing else _shown(document, one.place),
-            what=one.what,
-            remedy=one.remedy,
+            what=" ".join(one.what.split()),
+            remedy=" ".join(one.remedy.split()),
         )
         for one in found
     ]
