@@ -76,6 +76,11 @@ def test_an_unknown_strategy_is_refused_with_those_there_are():
         strategy("greddy")
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "random"])
+def test_a_search_begins_near_the_original_so_that_one_that_ends_early_has_something_that_works(name):
+    assert strategy(name).ask(CONDITIONAL, (), 5) == CONDITIONAL.gentlest()
+
+
 def test_random_search_takes_every_untried_point_alike_also_where_conditions_make_some_branches_larger():
     known = [Trial(1, CONDITIONAL.gentlest(), (1.0,), 0.0)]
     counts = Counter(str(point) for point in asked("random", known, CONDITIONAL, range(1900)))
