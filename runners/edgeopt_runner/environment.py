@@ -34,7 +34,12 @@ RUNTIMES = {
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 _WHEEL = re.compile(r"[A-Za-z0-9_.+!-]{1,200}\.whl\Z")
 _SPARE_BYTES = 16 << 20
-_VERSION = "import sys, importlib; m = importlib.import_module(sys.argv[1]); print(getattr(m, '__version__', ''))"
+_VERSION = (
+    "import importlib, os, sys; sys.modules['openvino_telemetry'] = None; m = importlib.import_module(sys.argv[1]); "
+    "print(getattr(m, '__version__', None) or getattr(m, 'version', str)(), flush=True); os._exit(0)"
+)
+"""Prints a module's version last, before what a library's own buffers hold (MNN greets on import); OpenVINO must not
+report that it was imported (`engines.openvino`)."""
 
 
 def install(root: str, job: Dict[str, Any]) -> Dict[str, Any]:

@@ -1,6 +1,7 @@
 """OpenVINO, which reads ONNX and TFLite files as they are and compiles them for the device while loading."""
 
 import re
+import sys
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from edgeopt_runner.engines import _formats, _settings, _signature, _tflite_file
@@ -14,9 +15,19 @@ _PLACE = re.compile(r"Exception from \S+?:\d+:|Check '[^']*' failed at \S+?:\d+:
 _NO_OPERATORS = ("Input", "Output", "Const")
 
 
-def _imported() -> Any:
-    import openvino
+_REPORTS = "openvino_telemetry"
 
+
+def _imported() -> Any:
+    """The package, without the one by which importing it reports to Google and leaves an identifier in ``~/intel``."""
+    hidden = not {"openvino", _REPORTS} & set(sys.modules)
+    if hidden:
+        sys.modules[_REPORTS] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if hidden:
+            del sys.modules[_REPORTS]
     return openvino
 
 

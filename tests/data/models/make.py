@@ -4,7 +4,7 @@
 
 Needs onnx, ai-edge-litert (for its schema), flatbuffers and MNN (for mnnconvert). The network has an input ``x``
 [n, 1, 8, 8] and two outputs: ``maps`` [n, 4, 8, 8], a convolution with ReLU, and ``logits`` [n, 5], a matrix product on
-the maps' means.
+the maps' means. The same bytes each time, but for MNN's, which has an identifier of its own.
 """
 
 from __future__ import annotations

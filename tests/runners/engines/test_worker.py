@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgeopt.core.profile import Settings
-from edgeopt_runner import engines
+from edgeopt_runner import engines, environment
 from edgeopt_runner.protocol.samples import write_samples
 from edgeopt_runner.runtimes import ask
 from support.small_models import FILES, FOLDER, expected, images
@@ -123,6 +123,21 @@ def test_a_short_weight_file_is_refused_and_does_not_crash(tmp_path: Path):
             cut.writestr(name, data[:8] if name == "model.bin" else data)
     with pytest.raises(engines.LoadFailed, match=r"model.bin: it is shorter than model.param says"):
         engines.engine("ncnn").load(str(path), {})
+
+
+@pytest.mark.parametrize(("name", "module"), [("openvino", "openvino"), ("mnn", "MNN")])
+def test_versions_are_told_and_nothing_is_left_in_the_users_home(
+    name: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    if engines.engine(name).available() is None:
+        pytest.skip(f"{name} is not installed here")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("CI", raising=False)
+    entry = ask(sys.executable, name)
+    assert entry is not None
+    told = environment._imported(sys.prefix, [module])[0]["version"]
+    assert told.startswith(entry["found"]["version"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_settings_travel_only_where_they_are_set(tmp_path: Path):
