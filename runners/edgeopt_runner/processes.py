@@ -20,9 +20,12 @@ def boot_id() -> str:
 
 
 def start_ticks(pid: int) -> Optional[int]:
-    """When a process started, in clock ticks since boot; ``None`` when it is gone or only waits to be reaped."""
+    """When a process started, in clock ticks since boot; ``None`` when it is gone or only waits to be reaped.
+
+    Read of its first thread: of ``/proc/<pid>/stat`` user-mode emulators show a process its own in their own making.
+    """
     try:
-        with open("/proc/%d/stat" % pid, "rb") as stream:
+        with open("/proc/%d/task/%d/stat" % (pid, pid), "rb") as stream:
             fields = stream.read().rpartition(b")")[2].split()
     except OSError:
         return None

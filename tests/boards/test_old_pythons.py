@@ -1,0 +1,96 @@
+"""Boards whose Python is old: a Jetson Nano's 3.6 and a JetPack 5's 3.8, by the old interpreters of this computer.
+
+The identity is a board's; processor and libc are this computer's, for nobody has such interpreters of ARM.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from edgeopt.remote import hostkeys
+from support.board_shell import running_look
+from support.sshd import Sshd
+from support.workflow import Computer
+
+pytestmark = pytest.mark.timeout(1200)
+
+
+def interpreter_folder(version: str) -> Path:
+    """Where pyenv keeps the interpreter; skips the test where it has none."""
+    versions = Path(os.environ.get("PYENV_ROOT", "~root/.pyenv")).expanduser() / "versions"
+    found = sorted(versions.glob(f"{version}.*/bin/python3"))
+    if not found:
+        pytest.skip(f"no Python {version} in {versions}")
+    return found[-1].parent
+
+
+@contextmanager
+def old_board(edgeopt: Computer, folder: Path, board: str, version: str) -> Iterator[tuple[Sshd, dict[str, Any]]]:
+    """A board of that Python, added by its name, and what was found there; cleaned at the end, with nothing left."""
+    with running_look(folder / board, board, path=f"{interpreter_folder(version)}:/usr/bin:/bin") as server:
+        words = ["device", "add", board, f"{server.user}@{server.host}:{server.port}", "--root", "/home/.edgeopt"]
+        fingerprint = hostkeys.scan(server.device())
+        facts = answer(edgeopt, *words, "--key", str(server.client_key), "--fingerprint", fingerprint)["facts"]
+        yield server, facts
+        cleaned = edgeopt.command("device", "clean", board, "--yes", "--force")
+        assert cleaned.returncode == 0, cleaned.stderr
+        assert list(server.home.iterdir()) == []
+
+
+def answer(edgeopt: Computer, *words: str) -> dict[str, Any]:
+    """The JSON document of a command that ends well."""
+    done = edgeopt.command(*words, "--json")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def test_python_3_6_gets_onnxruntime_1_10_and_runs_what_that_can_read(
+    edgeopt: Computer, digits_words: list[str], tmp_path: Path
+) -> None:
+    with old_board(edgeopt, tmp_path, "jetson-nano", "3.6") as (_, facts):
+        assert facts["model"] == "NVIDIA Jetson Nano Developer Kit"
+        environment = answer(edgeopt, "device", "provision", "jetson-nano", "--runtime", "onnxruntime")
+        assert environment["runtimes"] == [{"name": "onnxruntime", "version": "1.10.0"}]
+        words = [*digits_words, "--target", "jetson-nano", "--recipes", "optimised,int8-minmax", "--max-drop", "5%"]
+        refused = edgeopt.command(*words, "--json")
+        assert refused.returncode == 3
+        reasons = {one["reason"] for one in json.loads(refused.stdout)["rejections"]}
+        assert all("opset" in reason and "1.10.0" in reason and "rule onnx-version" in reason for reason in reasons)
+        words[1] = str(with_opset_13(Path(words[1]), tmp_path / "old.onnx"))
+        assert answer(edgeopt, *words)["deployment"]["release"] == 1
+
+
+def test_python_3_8_gets_onnxruntime_1_19_and_runs_the_network_as_it_is(
+    edgeopt: Computer, digits_words: list[str], tmp_path: Path
+) -> None:
+    with old_board(edgeopt, tmp_path, "jetson-orin-nano", "3.8") as (_, facts):
+        assert facts["python"].startswith("3.8.")
+        environment = answer(edgeopt, "device", "provision", "jetson-orin-nano", "--runtime", "onnxruntime")
+        assert environment["runtimes"] == [{"name": "onnxruntime", "version": "1.19.2"}]
+        words = [*digits_words, "--target", "jetson-orin-nano", "--recipes", "optimised,int8-minmax"]
+        assert answer(edgeopt, *words, "--max-drop", "5%")["deployment"]["release"] == 1
+
+
+def with_opset_13(source: Path, destination: Path) -> Path:
+    """The same network in the operator set of 2020; none of its operators has changed since in what it uses of them."""
+    model = onnx.load(source)
+    assert {node.op_type for node in model.graph.node} <= {
+        *("Conv", "BatchNormalization", "Relu", "Identity", "Add", "ReduceMean", "Gemm")
+    }
+    for node in model.graph.node:
+        kept = [attribute for attribute in node.attribute if attribute.name != "training_mode"]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+    model.opset_import[0].version = 13
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, destination)
+    return destination

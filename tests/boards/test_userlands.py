@@ -1,0 +1,75 @@
+"""32-bit Raspberry Pi OS and Debian 11 (glibc 2.31, Python 3.9): their real userlands by a user-mode emulator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from edgeopt.remote import hostkeys
+from support.board_builds import root_folder
+from support.board_shell import running_userland
+from support.sshd import Sshd
+from support.workflow import Computer
+
+pytestmark = pytest.mark.timeout(1200)
+
+
+@pytest.fixture(scope="module")
+def pi_32_bit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    root = root_folder("armhf", "python3-venv", "python3-numpy")
+    folder = tmp_path_factory.mktemp("armhf")
+    with running_userland(folder, root, "arm", cpu="cortex-a7", board="pi2-32bit") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def bullseye(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    root = root_folder("arm64", "python3-venv", suite="bullseye")
+    with running_userland(tmp_path_factory.mktemp("bullseye"), root, "aarch64", cpu="cortex-a72") as server:
+        yield server
+
+
+def added(edgeopt: Computer, name: str, server: Sshd) -> dict[str, object]:
+    """What `device add` found."""
+    words = ["device", "add", name, f"{server.user}@{server.host}:{server.port}", "--key", str(server.client_key)]
+    fingerprint = hostkeys.scan(server.device())
+    done = edgeopt.command(*words, "--root", "/home/.edgeopt", "--fingerprint", fingerprint, "--json")
+    assert done.returncode == 0, done.stderr
+    facts: dict[str, object] = json.loads(done.stdout)["facts"]
+    return {**facts, "profile": json.loads(done.stdout)["device"]["profile"]}
+
+
+def test_1_a_32_bit_board_is_known_and_told_what_it_can_have(edgeopt: Computer, pi_32_bit: Sshd) -> None:
+    facts = added(edgeopt, "pi2", pi_32_bit)
+    assert (facts["machine"], facts["bits"], facts["python"]) == ("armv7l", 32, "3.11.2")
+    assert facts["model"] == "Raspberry Pi 2 Model B Rev 1.1"
+    assert facts["profile"] == "raspberry-pi-32bit"
+    refused = edgeopt.command("device", "provision", "pi2", "--runtime", "onnxruntime")
+    assert refused.returncode == 4
+    said = " ".join(refused.stderr.split())
+    assert "no wheel of onnxruntime for Python 3.11.2, glibc 2.36, armv7l, 32-bit" in said
+    assert "It can have tflite_runtime or ncnn" in said
+
+
+def test_2_it_gets_a_runtime_that_it_can_have(edgeopt: Computer, pi_32_bit: Sshd) -> None:
+    done = edgeopt.command("device", "provision", "pi2", "--json")
+    assert done.returncode == 0, done.stderr
+    (runtime,) = json.loads(done.stdout)["runtimes"]
+    assert (runtime["name"], runtime["version"]) == ("tflite_runtime", "2.14.0")
+    probed = edgeopt.command("device", "probe", "pi2", "--json")
+    assert [one["name"] for one in json.loads(probed.stdout)["facts"]["runtimes"]] == ["tflite_runtime"]
+
+
+def test_3_debian_11_gets_the_release_for_its_glibc_and_runs_a_network(
+    edgeopt: Computer, bullseye: Sshd, digits_words: list[str]
+) -> None:
+    facts = added(edgeopt, "old", bullseye)
+    assert (facts["libc"], facts["python"][:4], facts["machine"]) == ("glibc 2.31", "3.9.", "aarch64")
+    done = edgeopt.command("device", "provision", "old", "--runtime", "onnxruntime", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["runtimes"] == [{"name": "onnxruntime", "version": "1.19.2"}]
+    deployed = edgeopt.command(*digits_words, "--target", "old", "--recipes", "optimised", "--json")
+    assert deployed.returncode == 0, deployed.stderr
+    assert json.loads(deployed.stdout)["deployment"]["release"] == 1
