@@ -34,7 +34,20 @@ SHORT = replace(
     plan.QUICK, min_seconds=0.2, max_seconds=3.0, window_seconds=0.02, warmup_seconds=0.05, max_warmup_seconds=1.0
 )
 RECIPES = ("optimised", "int8-minmax")
-SHORT_WORDS = ("--threads", "1", "--effort", "quick", "--launches", "1", "--evaluation", "24", "--calibration", "16")
+SHORT_WORDS = (
+    "--runtimes",
+    "onnxruntime",
+    "--threads",
+    "1",
+    "--effort",
+    "quick",
+    "--launches",
+    "1",
+    "--evaluation",
+    "24",
+    "--calibration",
+    "16",
+)
 NOISE = 0.05
 
 COMMAND = "from support.workflow import shorten_plans; shorten_plans(); from edgeopt.cli.main import main; main()"
@@ -68,6 +81,7 @@ class Task:
             "data": DataRequest(source=str(self.samples), evaluation_samples=24, calibration_samples=16),
             "budget": Budget(max_drop=0.05),
             "recipes": RECIPES,
+            "runtimes": ("onnxruntime",),
             "threads": (1,),
             "effort": "quick",
             "launches": 1,

@@ -61,6 +61,7 @@ def deploy(
     strategy: options.Strategy = None,
     trials: options.Trials = None,
     search_time: options.SearchTime = None,
+    runtimes: options.Runtimes = None,
     threads: Annotated[str | None, typer.Option("--threads", help="Only these thread counts: 1,2,4.")] = None,
     sessions: Annotated[
         str | None, typer.Option("--sessions", help="Sessions at once to try: 1,2; see --minimise time-per-item.")
@@ -118,6 +119,7 @@ def deploy(
             "strategy": strategy,
             "trials": trials,
             "search-time": search_time,
+            "runtimes": runtimes,
             "threads": threads,
             "sessions": sessions,
             "inter-op": inter_op,

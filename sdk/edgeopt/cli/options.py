@@ -49,6 +49,10 @@ Recipes = Annotated[
         "--recipes", metavar="NAMES", help="Only these, separated by commas; edgeopt recipes lists those that ship."
     ),
 ]
+Runtimes = Annotated[
+    str | None,
+    typer.Option("--runtimes", metavar="NAMES", help="Only these: onnxruntime,openvino.  [default: all there]"),
+]
 Search = Annotated[
     str | None,
     typer.Option(

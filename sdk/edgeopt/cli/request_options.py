@@ -44,6 +44,7 @@ KEYS = (
         "strategy",
         "trials",
         "search-time",
+        "runtimes",
         "threads",
         "sessions",
         "inter-op",
@@ -62,7 +63,7 @@ _KINDS: dict[str, tuple[Any, str]] = {
     ),
     **dict.fromkeys(("overlap", "random-data", "activate", "fresh"), (bool, "true or false")),
     "input": (list, "a list, as in: input: ['x=1,3,224,224']"),
-    "recipes": ((list, str), "a list of names"),
+    **dict.fromkeys(("recipes", "runtimes"), ((list, str), "a list of names")),
     "candidate": ((list, str), "a list of ONNX files"),
     **dict.fromkeys(("threads", "sessions", "inter-op"), ((int, str), "1,2,4")),
 }
@@ -93,6 +94,7 @@ def build(options: Mapping[str, Any]) -> Request:
         recipe_file=str(values["recipe-file"]) if "recipe-file" in values else None,
         candidates=tuple(_words(values.get("candidate"))),
         search=_search(values),
+        runtimes=tuple(_words(values.get("runtimes"))),
         **_counts(values),
         **{key: values[key] for key in _AS_THEY_ARE if key in values},
     )

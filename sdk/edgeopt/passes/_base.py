@@ -23,7 +23,7 @@ VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 
 
 def format_of(step: Pass) -> str:
-    """What a pass writes: ONNX, unless its class has an attribute `format` (a conversion, the last pass of a recipe)."""
+    """What a pass writes: ONNX, unless its class has an attribute `format` (conversions, last in a recipe)."""
     return str(getattr(step, "format", ONNX))
 
 

@@ -85,7 +85,8 @@ def bench(
         facts = connection.probe()
         profile = profile_for(aim, facts, request.target, said)
         prepared = prepare(request, workspace, said)
-        settings = thread_settings(registry.target(profile.target).settings(profile, facts), request.threads, facts)
+        offered = of_runtimes(registry.target(profile.target).settings(profile, facts), request.runtimes)
+        settings = thread_settings(offered, request.threads, facts)
         settings = parallel_settings(settings, parallel, facts)
         with connection.lease(f"bench of {prepared.model.name}"):
             one = Bench(
@@ -122,7 +123,23 @@ def thread_settings(settings: Sequence[Settings], threads: Sequence[int], facts:
             f"--threads {max(threads)} is more than the {facts.cores_logical} CPUs that the device lets us use.",
             remedy=f"Use at most {facts.cores_logical}.",
         )
-    return tuple(dataclasses.replace(settings[0], threads=count) for count in threads)
+    made = [dataclasses.replace(one, threads=count) for one in settings if one.sessions == 1 for count in threads]
+    return tuple(dict.fromkeys(made))
+
+
+def of_runtimes(settings: Sequence[Settings], runtimes: Sequence[str]) -> tuple[Settings, ...]:
+    """Those of the runtimes that the user named; all where none is named.
+
+    Raises:
+        UsageError: A runtime that the device does not have, or that its profile does not use.
+    """
+    present = tuple(dict.fromkeys(one.runtime for one in settings))
+    if absent := [name for name in runtimes if name not in present]:
+        raise UsageError(
+            f"--runtimes names {absent[0]!r}, which is not there: the device has {', '.join(present)}.",
+            remedy="Install it there (edgeopt device provision), or name one that is there.",
+        )
+    return tuple(one for one in settings if not runtimes or one.runtime in runtimes)
 
 
 def parallel_settings(settings: Sequence[Settings], parallel: Parallel, facts: DeviceFacts) -> tuple[Settings, ...]:

@@ -26,7 +26,7 @@ from edgeopt.selection.select import select
 from edgeopt.store.keys import exact_key
 from edgeopt.store.ledger import Ledger
 from edgeopt.workflow.activating import activate
-from edgeopt.workflow.benching import Parallel, parallel_settings, thread_settings
+from edgeopt.workflow.benching import Parallel, of_runtimes, parallel_settings, thread_settings
 from edgeopt.workflow.listener import Listener, Silence
 from edgeopt.workflow.measuring import Bench
 from edgeopt.workflow.optimizing import make_variants, maker_for
@@ -194,7 +194,7 @@ def _decide(run: _Run, record: RunRecord, bench: Bench) -> RunRecord:
 def _settings(run: _Run, record: RunRecord) -> tuple[Settings, ...]:
     """What every variant is measured with."""
     request = run.request
-    offered = registry.target(run.profile.target).settings(run.profile, record.facts)
+    offered = of_runtimes(registry.target(run.profile.target).settings(run.profile, record.facts), request.runtimes)
     settings = thread_settings(offered, request.threads, record.facts)
     return parallel_settings(settings, Parallel(inter_op=request.inter_op, sessions=request.sessions), record.facts)
 

@@ -16,13 +16,12 @@ from edgeopt.workflow.filtering import unless_twin, without_siblings
 from edgeopt.workflow.latency_table import with_measured_widths
 from edgeopt.workflow.listener import Listener, Silence
 from edgeopt.workflow.making import Judged, Maker, settle, trains
-from edgeopt.workflow.preparing import Prepared, prepare, trainable_form
+from edgeopt.workflow.preparing import Prepared, model_facts, prepare, trainable_form
 from edgeopt.workflow.recipes import wanted
 from edgeopt.workflow.request import Request
 from edgeopt.workflow.resolving import profile_for, resolve_target
 from edgeopt.workflow.workspace import Workspace
 from edgeopt_targets import registry
-from edgeopt_targets._base import ModelFacts
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def make_variants(
     recipes = target.recipes(replace(profile, recipes=wanted(request, profile)), facts)
     training = any(trains(recipe) for recipe in recipes)
     maker = maker_for(request, prepared, facts, workspace, training=training, listener=listener)
-    model = model_facts(maker)
+    model = model_facts(prepared, calibrated=maker.calibrated)
     allowed: list[Recipe | Rejection] = []
     for recipe in recipes:
         reason = target.rules(profile, facts, model, recipe)
@@ -98,15 +97,6 @@ def maker_for(
     """What makes the variants of one run; with the form for training where a pass trains."""
     trainable = trainable_form(request, prepared, workspace, listener) if training else None
     return Maker(request, prepared, facts, workspace, trainable, lambda text, _: listener.detail(text))
-
-
-def model_facts(maker: Maker) -> ModelFacts:
-    """What a target's rules judge of the network."""
-    found = maker.prepared.inspection
-    artifact = maker.prepared.model.artifact
-    return ModelFacts(
-        found.opset, found.ir_version, found.operators, maker.calibrated, artifact.size_bytes, artifact.format
-    )
 
 
 def optimize_into(

@@ -20,6 +20,7 @@ from edgeopt.graph.user_code import is_function
 from edgeopt.workflow.listener import Listener
 from edgeopt.workflow.request import Request
 from edgeopt.workflow.workspace import Workspace
+from edgeopt_targets._base import ModelFacts
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,12 @@ def _with_training(
         prepared.summary, training_source=source, training_digest=digest, training_samples=training.samples
     )
     return replace(prepared, summary=summary, training=workspace.artifacts.add(training.path, "npz"))
+
+
+def model_facts(prepared: Prepared, *, calibrated: bool = True) -> ModelFacts:
+    """What a target's rules judge of the network."""
+    found, artifact = prepared.inspection, prepared.model.artifact
+    return ModelFacts(found.opset, found.ir_version, found.operators, calibrated, artifact.size_bytes, artifact.format)
 
 
 def trainable_form(request: Request, prepared: Prepared, workspace: Workspace, listener: Listener) -> Path | None:

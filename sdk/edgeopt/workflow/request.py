@@ -111,6 +111,7 @@ class Request:
         recipe_file: A YAML file with recipes of the user's own.
         candidates: ONNX files that other tools made of the same network, which compete under the same rules.
         search: What to search after the recipes; ``None``: nothing.
+        runtimes: Only these; empty: all that the profile names and the device has.
         threads: Only these thread counts; empty: the profile's.
         sessions: Numbers of sessions to try with each thread count; empty: the profile's.
         inter_op: Inter-op threads to try with each; empty: 1, and the profile's for finalists.
@@ -132,6 +133,7 @@ class Request:
     recipe_file: str | None = None
     candidates: tuple[str, ...] = ()
     search: SearchRequest | None = None
+    runtimes: tuple[str, ...] = ()
     threads: tuple[int, ...] = ()
     sessions: tuple[int, ...] = ()
     inter_op: tuple[int, ...] = ()
@@ -191,6 +193,7 @@ class Request:
             "--recipes": ",".join(one if isinstance(one, str) else one.name for one in self.recipes) or None,
             "--recipe-file": self.recipe_file,
             **_search_options(self.search),
+            "--runtimes": ",".join(self.runtimes) or None,
             "--threads": ",".join(map(str, self.threads)) or None,
             "--sessions": ",".join(map(str, self.sessions)) or None,
             "--inter-op": ",".join(map(str, self.inter_op)) or None,

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeopt.core.budget import Budget
-from edgeopt.core.formats import ONNX, reads
 from edgeopt.core.plan import QUICK
 from edgeopt.core.profile import Profile, Settings
 from edgeopt.core.recipe import Recipe
@@ -33,8 +32,10 @@ from edgeopt.selection.wording import points
 from edgeopt.workflow.listener import Listener
 from edgeopt.workflow.making import Judged, Maker
 from edgeopt.workflow.measuring import Bench
-from edgeopt.workflow.optimizing import baseline_variant, model_facts
+from edgeopt.workflow.optimizing import baseline_variant
+from edgeopt.workflow.preparing import model_facts
 from edgeopt.workflow.request import SearchRequest
+from edgeopt.workflow.tuning import readers
 from edgeopt_targets import registry
 
 FINALISTS = 6
@@ -158,8 +159,8 @@ def _passes(space: Space, wishes: dict[str, Value]) -> Recipe:
 
 def _fastest(field: Field) -> Settings:
     """The settings with which the original is fastest on the device; the first where it does not run."""
-    suited = [settings for settings in field.settings if reads(settings.runtime, ONNX)]
     with field.bench() as bench:
+        suited = readers(bench, field.settings, field.original)
         launches = [bench.measure(field.original, settings, QUICK) for settings in suited]
     times = [launch.latency.median_ns if launch.ok and launch.latency else math.inf for launch in launches]
     return suited[times.index(min(times))]
@@ -188,7 +189,9 @@ def _tried(field: Field, space: Space, settings: Settings, trial: Trial) -> Tria
 def _made(field: Field, recipe: Recipe) -> Variant | Rejection:
     target = registry.target(field.profile.target)
     maker = field.maker
-    if reason := target.rules(field.profile, maker.facts, model_facts(maker), recipe):
+    if reason := target.rules(
+        field.profile, maker.facts, model_facts(maker.prepared, calibrated=maker.calibrated), recipe
+    ):
         return Rejection(recipe.name, "rule", reason)
     outcome = maker.judge(recipe)
     return maker.finished(outcome) if isinstance(outcome, Judged) else outcome

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,12 +16,16 @@ from edgeopt.core.selection import Candidate
 from edgeopt.core.variant import Variant
 from edgeopt.selection import schedule, statistics
 from edgeopt.workflow.measuring import Bench
+from edgeopt.workflow.preparing import model_facts
 from edgeopt_targets import registry
 
 _FALLBACK_LEVEL = "extended"
 _LEADERS = 2
 _FINALIST_NOISE = 0.05
 """Assumed while finalists are picked; a constant, so that the same command picks the same ones again."""
+
+_FAR_BEHIND = 1.5
+"""A runtime this many times slower than the best at the same threads will not win with others."""
 
 _BLOCKS = 2
 """Blocks of finals at most: the second only where every finalist drifted in the first."""
@@ -66,7 +71,7 @@ def measure_all(
         The candidates with their launches, and the device's relative noise.
     """
     board = Board()
-    plans = [(variant, _readers(settings, variant)) for variant in variants]
+    plans = [(variant, readers(bench, settings, variant)) for variant in variants]
     bench.listener.stage("Measuring", sum(len(suited) for _, suited in plans))
     for variant, suited in plans:
         _quick_round(bench, board, variant, suited)
@@ -77,9 +82,11 @@ def measure_all(
     return board.candidates(), _learned_noise(bench, board)
 
 
-def _readers(settings: Sequence[Settings], variant: Variant) -> list[Settings]:
-    """The settings whose runtime reads the variant's file."""
-    return [chosen for chosen in settings if reads(chosen.runtime, variant.artifact.format)]
+def readers(bench: Bench, settings: Sequence[Settings], variant: Variant) -> list[Settings]:
+    """The settings whose runtime reads the variant's file, and to which no rule of the target objects."""
+    recipe, model = variant.provenance.recipe, model_facts(bench.prepared)
+    able = registry.target(bench.profile.target).runtimes(bench.profile, bench.facts, model, recipe)
+    return [one for one in settings if one.runtime in able and reads(one.runtime, variant.artifact.format)]
 
 
 def _learned_noise(bench: Bench, board: Board) -> float:
@@ -93,17 +100,38 @@ def _learned_noise(bench: Bench, board: Board) -> float:
 
 
 def _quick_round(bench: Bench, board: Board, variant: Variant, settings: Sequence[Settings]) -> None:
-    """One launch for each setting; the evaluation set runs until one launch has been through it."""
-    evaluated = False
-    for chosen in settings:
-        plan = QUICK.without_evaluation() if evaluated else QUICK
-        measurement = bench.measure(variant, chosen, plan)
-        key = board.add(variant, chosen, measurement, final=False)
-        bench.listener.advance(_line(key, measurement))
-        evaluated = evaluated or measurement.accuracy is not None
-        if _may_be_the_optimiser(measurement) and chosen.graph_optimisation == "all":
-            gentler = dataclasses.replace(chosen, graph_optimisation=_FALLBACK_LEVEL)
+    """One launch for each setting; the evaluation set runs until one launch of each runtime has been through it.
+
+    Each runtime after the first begins at the threads that were best so far; one that is far behind there is not tried
+    with its other settings.
+    """
+    best_ns, threads = math.inf, 0
+    for _, group in itertools.groupby(settings, key=lambda one: one.runtime):
+        evaluated = False
+        offered = sorted(group, key=lambda one: threads and one.threads != threads)
+        for number, chosen in enumerate(offered):
+            measurement = _quick_launch(bench, board, variant, chosen, evaluate=not evaluated)
+            evaluated = evaluated or measurement.accuracy is not None
+            taken_ns = measurement.latency.median_ns if measurement.ok and measurement.latency else math.inf
+            if number == 0 and taken_ns > _FAR_BEHIND * best_ns:
+                for other in offered[1:]:
+                    bench.listener.advance(f"{variant.name}, {other}: not tried, {chosen} is far behind")
+                break
+            if taken_ns < best_ns:
+                best_ns, threads = taken_ns, chosen.threads
+
+
+def _quick_launch(bench: Bench, board: Board, variant: Variant, chosen: Settings, *, evaluate: bool) -> Measurement:
+    """Measure once; where the runtime's own optimiser may be what failed, once more with a gentler one."""
+    plan = QUICK if evaluate else QUICK.without_evaluation()
+    measurement = bench.measure(variant, chosen, plan)
+    key = board.add(variant, chosen, measurement, final=False)
+    bench.listener.advance(_line(key, measurement))
+    if _may_be_the_optimiser(measurement) and chosen.graph_optimisation == "all":
+        others = registry.target(bench.profile.target).variations(bench.profile, chosen)
+        for gentler in [one for one in others if one.graph_optimisation == _FALLBACK_LEVEL]:
             board.add(variant, gentler, bench.measure(variant, gentler, plan), final=False)
+    return measurement
 
 
 def _may_be_the_optimiser(measurement: Measurement) -> bool:
