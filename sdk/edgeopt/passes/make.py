@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt.child import Progress, run_child
+from edgeopt.core.formats import ONNX
 from edgeopt.core.recipe import PassSpec, Recipe
 from edgeopt.errors import ChildError, EdgeoptError, ParityError, PassError
 from edgeopt.graph.parity import Parity
 from edgeopt.graph.user_code import is_function, source_text
-from edgeopt.passes._base import EXACT, Pass
+from edgeopt.passes._base import EXACT, Pass, format_of
 from edgeopt.passes._files import file_digest
 from edgeopt.passes.registry import load_pass
 from edgeopt.passes.tools import tool_versions
@@ -66,7 +67,7 @@ class Made:
     """A variant's file and how it compares.
 
     Attributes:
-        path: ONNX file; the source itself where the recipe is empty or every optional pass fell back.
+        path: The file; the source itself where the recipe is empty or every optional pass fell back.
         notes: What the passes had to say, in order.
         kept_float: Nodes that stayed in float.
         parity: Agreement with the source model on the golden samples.
@@ -76,6 +77,11 @@ class Made:
     notes: tuple[str, ...] = ()
     kept_float: tuple[str, ...] = ()
     parity: Parity = UNCHANGED
+
+    @property
+    def format(self) -> str:
+        """Of the file, by its suffix; one without is ONNX."""
+        return self.path.suffix[1:] or ONNX
 
 
 def make_variant(source: Path, recipe: Recipe, context: MakeContext) -> Made:
@@ -156,16 +162,20 @@ class _Step:
     def _path(self, suffix: str) -> Path:
         return self.context.cache / f"{self.key}.{suffix}"
 
+    @property
+    def _result(self) -> Path:
+        return self._path(format_of(self.step))
+
     def _stored(self, before: Made) -> Made | None:
         try:
             document = json.loads(self._path("json").read_text())
             if document.get("skipped"):
                 return _after_skip(before, document["skipped"])
-            if file_digest(self._path("onnx")) != document["digest"]:
+            if file_digest(self._result) != document["digest"]:
                 return None
         except (OSError, ValueError, KeyError):
             return None
-        return _after(before, self._path("onnx"), document)
+        return _after(before, self._result, document)
 
     def _made_now(self, before: Made) -> Made:
         with tempfile.TemporaryDirectory(dir=self.context.cache, prefix="work-") as work:
@@ -178,12 +188,12 @@ class _Step:
                 if not isinstance(error.__cause__, ChildError):
                     self._keep({"skipped": note})
                 return _after_skip(before, note)
-            produced = Path(work, "result.onnx")
+            produced = Path(work, f"result.{format_of(self.step)}")
             document["digest"] = file_digest(produced)
-            produced.replace(self._path("onnx"))
+            produced.replace(self._result)
         self._keep(document)
         self._path("checkpoint").unlink(missing_ok=True)
-        return _after(before, self._path("onnx"), document)
+        return _after(before, self._result, document)
 
     def _run(self, current: Path, work: Path) -> dict[str, Any]:
         """The pass in its child; every failure comes back as a `PassError` that names the pass."""
@@ -211,7 +221,7 @@ class _Step:
             "options": dict(self.spec.options),
             "paths": {
                 "source": str(current),
-                "destination": str(work / "result.onnx"),
+                "destination": str(work / f"result.{format_of(self.step)}"),
                 "original": str(self.original),
                 "golden": str(context.golden),
             },
