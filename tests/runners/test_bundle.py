@@ -1,5 +1,6 @@
 """The bundle: same source, same bytes, and nothing in it but the runner."""
 
+import ast
 import hashlib
 import os
 import shutil
@@ -59,6 +60,33 @@ def test_the_bundle_holds_the_runners_python_files_only(tmp_path: Path) -> None:
     assert names == sorted(names)
     assert {"__main__.py", "edgeopt_runner/server.py", "edgeopt_runner/protocol/frames.py"} <= set(names)
     assert all(name.endswith(".py") and (name == "__main__.py" or name.startswith("edgeopt_runner/")) for name in names)
+
+
+def statements(text: str) -> list[tuple[int, str]]:
+    """Line and content of every statement that does something."""
+    found = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.stmt) and not hasattr(node, "body")]
+    does = [node for node in found if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))]
+    return [(node.lineno, ast.dump(node)) for node in does]
+
+
+def test_what_is_left_out_does_not_run_and_every_statement_stays_on_its_line() -> None:
+    for path in Path(edgeopt_runner.__file__).parent.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert statements(bundle.bare(text)) == statements(text), path
+
+
+def test_a_comment_changes_the_file_of_no_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "_source_folder", lambda: tmp_path)
+    (tmp_path / "__init__.py").write_text('"""One."""\nx = "# kept"  # said\n')
+    first = bundle.build_bundle(tmp_path / "a.pyz")
+    (tmp_path / "__init__.py").write_text('"""Two."""\nx = "# kept"\n')
+    assert bundle.build_bundle(tmp_path / "a.pyz").code_digest == first.code_digest
+    (tmp_path / "__init__.py").write_text('"""Two."""\nx = "# other"\n')
+    assert bundle.build_bundle(tmp_path / "a.pyz").code_digest != first.code_digest
+
+
+def test_the_bundle_goes_over_a_slow_link_in_no_time(tmp_path: Path) -> None:
+    assert bundle.build_bundle(tmp_path / "a.pyz").path.stat().st_size <= 150 << 10
 
 
 def test_building_does_not_import_the_runner(tmp_path: Path) -> None:

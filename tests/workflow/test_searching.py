@@ -1,4 +1,4 @@
-"""The main job with a search: points made, measured on this machine, kept as they end, the best of them chosen among."""
+"""The main job with a search: points made, measured on this machine, kept as they end; the best of them compete."""
 
 from __future__ import annotations
 

@@ -104,8 +104,8 @@ class Connection:
 
     @property
     def runner_digest(self) -> str:
-        """SHA-256 of the runner's bundle that answers."""
-        return self._bundle.digest
+        """SHA-256 of the code of the runner that answers."""
+        return self._bundle.code_digest
 
     def close(self) -> None:
         """End the connection; jobs on the device go on."""
