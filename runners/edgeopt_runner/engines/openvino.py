@@ -34,16 +34,17 @@ def _imported() -> Any:
 class OpenVinoSession(Session):
     """A compiled model with one request.
 
-    The timed call is `InferRequest.infer` on the caller's arrays, without copies of inputs.
+    The timed call is `InferRequest.infer` on the caller's arrays, without copies of inputs. Names are those of the file:
+    compiling keeps the order of ports, but may call a port by a tensor that was merged into it.
     """
 
-    def __init__(self, compiled: Any, signature: Optional[_signature.Signature]) -> None:
+    def __init__(self, model: Any, compiled: Any, signature: Optional[_signature.Signature]) -> None:
         self._compiled = compiled
         self._request = compiled.create_infer_request()
-        names = ([_name(port) for port in ports] for ports in (compiled.inputs, compiled.outputs))
+        names = ([_name(port) for port in ports] for ports in (model.inputs, model.outputs))
         ours = signature or _signature.bare(*names)
-        self._inputs = [(port,) + _found(compiled.inputs, port) for port in ours.inputs]
-        self._outputs = [(port,) + _found(compiled.outputs, port) for port in ours.outputs]
+        self._inputs = [(port,) + _found(model.inputs, compiled.inputs, port) for port in ours.inputs]
+        self._outputs = [(port,) + _found(model.outputs, compiled.outputs, port) for port in ours.outputs]
         self.inputs = [port.name for port in ours.inputs]
         self.outputs = [port.name for port in ours.outputs]
         self.rows = _signature.common_rows([_shape(port) for port in compiled.inputs + compiled.outputs])
@@ -127,13 +128,14 @@ class OpenVino(Engine):
         signature = _tflite_file.signature(path) if found == _formats.TFLITE else None
         try:
             properties = _properties(device, threads, precision, settings.get("sessions", 1))
-            compiled = core.compile_model(core.read_model(path), device, properties)
+            model = core.read_model(path)
+            compiled = core.compile_model(model, device, properties)
             computed = compiled.get_property("INFERENCE_PRECISION_HINT")
         except Exception as error:  # RuntimeError, with pages of its own stack
             raise LoadFailed(_said(error))
         if precision != PRECISIONS["float32"] and precision not in _precision_name(computed):
             raise LoadFailed("precision is %r, but this %s computes in %s" % (settings["precision"], device, computed))
-        return OpenVinoSession(compiled, signature)
+        return OpenVinoSession(model, compiled, signature)
 
 
 def _properties(device: str, threads: int, precision: str, sessions: int) -> Dict[str, Any]:
@@ -158,11 +160,11 @@ def _name(port: Any) -> str:
     return str(names[0]) if names else str(port.get_node().get_friendly_name())
 
 
-def _found(ports: List[Any], wanted: _signature.Port) -> Tuple[int, Any]:
-    """Number and dtype of the compiled model's port. Raises LoadFailed where there is none of that name."""
+def _found(ports: List[Any], compiled: List[Any], wanted: _signature.Port) -> Tuple[int, Any]:
+    """Number and dtype of the compiled model's port. Raises LoadFailed where the file has none of that name."""
     for number, port in enumerate(ports):
         if wanted.tensor in port.get_names() or wanted.tensor == _name(port):
-            return number, port.get_element_type().to_dtype()
+            return number, compiled[number].get_element_type().to_dtype()
     raise LoadFailed("the file's record names a tensor %s, which it does not have" % wanted.tensor)
 
 

@@ -98,7 +98,9 @@ def _candidates(record: RunRecord, selection: Selection, *, wide: bool) -> Table
 def _name(item: Assessment) -> Text:
     settings = item.candidate.settings
     name = text(item.candidate.variant.name, "bold" if item.verdict == "winner" else "", limit=60)
-    extra = [settings.graph_optimisation] * (settings.graph_optimisation != "all")
+    extra = [settings.runtime] * (settings.runtime != "onnxruntime") + [settings.precision] * bool(settings.precision)
+    extra += [settings.provider] * bool(settings.provider)
+    extra += [settings.graph_optimisation] * (settings.graph_optimisation != "all")
     extra += [f"{settings.inter_op} inter-op"] * (settings.inter_op != 1)
     extra += [f"{settings.sessions} sessions"] * (settings.sessions != 1)
     return name.append(f" {visible(', '.join(extra), 40)}", style="dim") if extra else name

@@ -1,0 +1,22 @@
+"""What OpenVINO does with names of a file whose ends are casts."""
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from edgeopt_runner.engines import engine
+from support.networks import constant, save
+
+
+def test_the_names_are_the_files_also_where_casts_at_its_ends_are_merged(tmp_path):
+    nodes = [
+        helper.make_node("Cast", ["x"], ["cast_in"], to=TensorProto.FLOAT16),
+        helper.make_node("MatMul", ["cast_in", "w"], ["half"]),
+        helper.make_node("Cast", ["half"], ["y"], to=TensorProto.FLOAT),
+    ]
+    weights = constant("w", np.eye(4) * 2, np.float16)
+    path = save(tmp_path / "net.onnx", nodes, {"x": ("N", 4)}, {"y": ("N", 4)}, [weights])
+    session = engine("openvino").load(str(path), {})
+    assert (session.inputs, session.outputs) == (["x"], ["y"])
+    found = session.run({"x": np.ones((2, 4), np.float32)})
+    np.testing.assert_allclose(found["y"], 2 * np.ones((2, 4)))
+    session.close()
