@@ -34,7 +34,7 @@ def _imported() -> Any:
 class OpenVinoSession(Session):
     """A compiled model with one request.
 
-    The timed call is `InferRequest.infer` on the caller's arrays, without copies of inputs. Names are those of the file:
+    The timed call is `InferRequest.infer` on the caller's arrays, without copies of inputs. Names are the file's own:
     compiling keeps the order of ports, but may call a port by a tensor that was merged into it.
     """
 
