@@ -16,6 +16,7 @@ import onnx
 import pytest
 
 from edgeopt.remote import hostkeys
+from support.board_commands import answer, provision, run
 from support.board_shell import running_look
 from support.sshd import Sshd
 from support.workflow import Computer
@@ -45,25 +46,16 @@ def old_board(edgeopt: Computer, folder: Path, board: str, version: str) -> Iter
         assert list(server.home.iterdir()) == []
 
 
-def answer(edgeopt: Computer, *words: str) -> dict[str, Any]:
-    """The JSON document of a command that ends well."""
-    done = edgeopt.command(*words, "--json")
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
-    document: dict[str, Any] = json.loads(done.stdout)
-    return document
-
-
 def test_python_3_6_gets_onnxruntime_1_10_and_runs_what_that_can_read(
     edgeopt: Computer, digits_words: list[str], tmp_path: Path
 ) -> None:
     with old_board(edgeopt, tmp_path, "jetson-nano", "3.6") as (_, facts):
         assert facts["model"] == "NVIDIA Jetson Nano Developer Kit"
-        environment = answer(edgeopt, "device", "provision", "jetson-nano", "--runtime", "onnxruntime")
-        assert environment["runtimes"] == [{"name": "onnxruntime", "version": "1.10.0"}]
+        assert provision(edgeopt, "jetson-nano", "--runtime", "onnxruntime") == {"onnxruntime": "1.10.0"}
         words = [*digits_words, "--target", "jetson-nano", "--recipes", "optimised,int8-minmax", "--max-drop", "5%"]
-        refused = edgeopt.command(*words, "--json")
-        assert refused.returncode == 3
-        reasons = {one["reason"] for one in json.loads(refused.stdout)["rejections"]}
+        status, out, _ = run(edgeopt, *words, "--json")
+        assert status == 3
+        reasons = {one["reason"] for one in json.loads(out)["rejections"]}
         assert all("opset" in reason and "1.10.0" in reason and "rule onnx-version" in reason for reason in reasons)
         words[1] = str(with_opset_13(Path(words[1]), tmp_path / "old.onnx"))
         assert answer(edgeopt, *words)["deployment"]["release"] == 1
@@ -74,8 +66,7 @@ def test_python_3_8_gets_onnxruntime_1_19_and_runs_the_network_as_it_is(
 ) -> None:
     with old_board(edgeopt, tmp_path, "jetson-orin-nano", "3.8") as (_, facts):
         assert facts["python"].startswith("3.8.")
-        environment = answer(edgeopt, "device", "provision", "jetson-orin-nano", "--runtime", "onnxruntime")
-        assert environment["runtimes"] == [{"name": "onnxruntime", "version": "1.19.2"}]
+        assert provision(edgeopt, "jetson-orin-nano", "--runtime", "onnxruntime") == {"onnxruntime": "1.19.2"}
         words = [*digits_words, "--target", "jetson-orin-nano", "--recipes", "optimised,int8-minmax"]
         assert answer(edgeopt, *words, "--max-drop", "5%")["deployment"]["release"] == 1
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +51,19 @@ def _running(folder: Path, shell: str, variables: dict[str, str], board: str) ->
     with running_sshd(device, environment=variables, options=options) as server:
         if board:
             shutil.copytree(persona(board), device / "persona")
-        yield server
+        try:
+            yield server
+        finally:
+            _end_processes(device)
+
+
+def _end_processes(device: Path) -> None:
+    """End what outlived its session, as the jobs of a test that failed do."""
+    mark = f"DEVICE_DIR={device}\0".encode()
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark in environment.read_bytes():
+                os.kill(int(environment.parent.name), signal.SIGKILL)
 
 
 def _require_private_binfmt() -> None:
