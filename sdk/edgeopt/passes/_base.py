@@ -83,8 +83,9 @@ class PassReport:
 class Pass(Protocol):
     """One step of a recipe: reads an ONNX file, writes another, or with an attribute `format` one of another kind.
 
-    The class is the entry point; it is built with an instance of its `options_class`. `apply` runs in a child
-    process with a deadline. Same input, options, context and library versions must give the same bytes.
+    The class is the entry point; it is built with an instance of its `options_class`. One that derives from this gets
+    the attributes' defaults; any class of this shape will do. `apply` runs in a child process with a deadline. Same
+    input, options, context and library versions must give the same bytes.
 
     Attributes:
         name: Entry-point name.
@@ -104,11 +105,11 @@ class Pass(Protocol):
     name: ClassVar[str]
     options_class: ClassVar[type[Any]]
     min_cosine: ClassVar[float]
-    needs_calibration: ClassVar[bool]
-    trains: ClassVar[bool]
-    operators: ClassVar[frozenset[str]]
-    yields: ClassVar[frozenset[str]]
-    optional: ClassVar[bool]
+    needs_calibration: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
+    operators: ClassVar[frozenset[str]] = frozenset()
+    yields: ClassVar[frozenset[str]] = frozenset()
+    optional: ClassVar[bool] = False
     options: Any
 
     def __init__(self, options: Any) -> None: ...

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from edgeopt.errors import PassError
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import Pass, PassContext, PassReport
 from edgeopt.passes._files import file_digest
 
 
@@ -28,17 +28,12 @@ class Options:
     digest: str = ""
 
 
-class Adopt:
+class Adopt(Pass):
     """Takes an ONNX file of yours as it is. Holds another tool's result against ours; changes nothing itself."""
 
     name: ClassVar[str] = "adopt"
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = -1.0
-    needs_calibration: ClassVar[bool] = False
-    trains: ClassVar[bool] = False
-    operators: ClassVar[frozenset[str]] = frozenset()
-    yields: ClassVar[frozenset[str]] = frozenset()
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

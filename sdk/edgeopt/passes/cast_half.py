@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from edgeopt.errors import PassError
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import Pass, PassContext, PassReport
 from edgeopt.passes.graphs.prepare import prepare
 from edgeopt.passes.graphs.questions import demand_nodes, save_sorted
 from edgeopt.passes.quantising.ranges import spreads
@@ -39,17 +39,14 @@ class Options:
             raise ValueError(f"samples is {self.samples}, must be at least 1")
 
 
-class CastHalf:
+class CastHalf(Pass):
     """float16 with the range checked."""
 
     name: ClassVar[str] = "cast_half"
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = 0.9
     needs_calibration: ClassVar[bool] = True
-    trains: ClassVar[bool] = False
-    operators: ClassVar[frozenset[str]] = frozenset()
     yields: ClassVar[frozenset[str]] = frozenset({"FLOAT16"})
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgeopt.errors import PassError
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import Pass, PassContext, PassReport
 from edgeopt.passes.graphs.prepare import prepare
 from edgeopt.passes.graphs.questions import demand_nodes, save_sorted
 
@@ -36,7 +36,7 @@ class Options:
             raise ValueError(f"clusters is {self.clusters}, must be between 2 and 256")
 
 
-class ClusterWeights:
+class ClusterWeights(Pass):
     """Weights of a layer share few values (k-means); the file holds a list of them and packed places in it.
 
     Saves size only, 16 clusters about 8 times and about as exactly as 4 bits without training; never faster, as weights
@@ -46,11 +46,7 @@ class ClusterWeights:
     name: ClassVar[str] = "cluster_weights"
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = 0.0
-    needs_calibration: ClassVar[bool] = False
-    trains: ClassVar[bool] = False
-    operators: ClassVar[frozenset[str]] = frozenset()
     yields: ClassVar[frozenset[str]] = frozenset({"Gather"})
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import Pass, PassContext, PassReport
 from edgeopt.passes.graphs.prepare import prepare
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Options:
             raise ValueError(f"max_seconds is {self.max_seconds}, must be above 0")
 
 
-class CorrectBias:
+class CorrectBias(Pass):
     """Rounds weights and corrects the biases for what that shifts on average; goes before the pass that quantises.
 
     Helps where rounding is coarse (4 bits, one scale a tensor) or few weights make a channel (depthwise); at 8 bits
@@ -52,10 +52,7 @@ class CorrectBias:
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = 0.5
     needs_calibration: ClassVar[bool] = True
-    trains: ClassVar[bool] = False
     operators: ClassVar[frozenset[str]] = frozenset({"Conv", "Gemm", "MatMul"})
-    yields: ClassVar[frozenset[str]] = frozenset()
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import Pass, PassContext, PassReport
 from edgeopt.passes.recovery.distil_options import DistilOptions
 
 
@@ -28,7 +28,7 @@ class Options(DistilOptions):
     keep_zeros: bool = True
 
 
-class Distil:
+class Distil(Pass):
     """Trains the network as it is now on the original's outputs, with labels where there are some.
 
     Brings back most of what pruning, factorising or coarse weights cost, even on unlabelled samples; does nothing for
@@ -40,9 +40,6 @@ class Distil:
     min_cosine: ClassVar[float] = -1.0  # outputs may shift and still say the same: judged by accuracy
     needs_calibration: ClassVar[bool] = False  # training samples do as well
     trains: ClassVar[bool] = True
-    operators: ClassVar[frozenset[str]] = frozenset()
-    yields: ClassVar[frozenset[str]] = frozenset()
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import Pass, PassContext, PassReport
 from edgeopt.passes.recovery.distil_options import DistilOptions
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Options(DistilOptions):
             raise ValueError(f"round_to is {self.round_to}, must be at least 1")
 
 
-class DistilStudent:
+class DistilStudent(Pass):
     """Replaces the network by a smaller student, yours or the same made narrower and shallower, trained on its outputs.
 
     Wins where the network is much larger than the task, and with labels or many unlabelled samples; on few samples
@@ -64,9 +64,6 @@ class DistilStudent:
     min_cosine: ClassVar[float] = -1.0  # another network: judged by accuracy
     needs_calibration: ClassVar[bool] = False  # training samples do as well
     trains: ClassVar[bool] = True
-    operators: ClassVar[frozenset[str]] = frozenset()
-    yields: ClassVar[frozenset[str]] = frozenset()
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

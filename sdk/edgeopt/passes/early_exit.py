@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgeopt.errors import PassError
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import Pass, PassContext, PassReport
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,7 @@ class Options:
             raise ValueError(f"held_out is {self.held_out}, must be between 0.05 and 0.9")
 
 
-class EarlyExit:
+class EarlyExit(Pass):
     """Lets samples that a small classifier half-way is sure of leave there; the rest of the network does not run for
     them. Helps the average latency of classifiers at batch 1 where many inputs are easy; the worst case becomes a
     little slower, a batch leaves only together, and it must be the last pass of a recipe (quantise before it).
@@ -81,11 +81,8 @@ class EarlyExit:
     name: ClassVar[str] = "early_exit"
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = 0.0
-    needs_calibration: ClassVar[bool] = False
     trains: ClassVar[bool] = True
-    operators: ClassVar[frozenset[str]] = frozenset()
     yields: ClassVar[frozenset[str]] = frozenset({"If"})
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

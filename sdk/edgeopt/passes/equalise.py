@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeopt.errors import PassError
-from edgeopt.passes._base import EXACT, PassContext, PassReport
+from edgeopt.passes._base import EXACT, Pass, PassContext, PassReport
 from edgeopt.passes.graphs.prepare import prepare
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Options:
             raise ValueError(f"sweeps is {self.sweeps}, must be at least 1")
 
 
-class Equalise:
+class Equalise(Pass):
     """Cross-layer equalisation of Conv and Gemm pairs, without data; the float network computes the same.
 
     Helps int8 with one scale a tensor, above all on depthwise networks whose channels differ in range; hardly helps
@@ -59,11 +59,7 @@ class Equalise:
     name: ClassVar[str] = "equalise"
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = EXACT
-    needs_calibration: ClassVar[bool] = False
-    trains: ClassVar[bool] = False
     operators: ClassVar[frozenset[str]] = frozenset({"Conv", "Gemm", "MatMul"})
-    yields: ClassVar[frozenset[str]] = frozenset()
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import Pass, PassContext, PassReport
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Options:
             raise ValueError(f"train_last is {self.train_last}, must be at least 0")
 
 
-class FineTune:
+class FineTune(Pass):
     """Trains all or the last layers on labelled samples and keeps what is best on held-out ones.
 
     Wins back what pruning or factorising lost, mostly more than any recovery without labels; it needs labels, makes
@@ -77,11 +77,7 @@ class FineTune:
     name: ClassVar[str] = "fine_tune"
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = -1.0
-    needs_calibration: ClassVar[bool] = False
     trains: ClassVar[bool] = True
-    operators: ClassVar[frozenset[str]] = frozenset()
-    yields: ClassVar[frozenset[str]] = frozenset()
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

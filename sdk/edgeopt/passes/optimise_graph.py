@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from edgeopt.errors import PassError
-from edgeopt.passes._base import EXACT, PassContext, PassReport
+from edgeopt.passes._base import EXACT, Pass, PassContext, PassReport
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,12 @@ class Options:
     level: Literal["basic", "extended"] = "basic"
 
 
-class OptimiseGraph:
+class OptimiseGraph(Pass):
     """ONNX Runtime's optimiser, its result saved as a file that travels."""
 
     name: ClassVar[str] = "optimise_graph"
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = EXACT
-    needs_calibration: ClassVar[bool] = False
-    trains: ClassVar[bool] = False
-    operators: ClassVar[frozenset[str]] = frozenset()
-    yields: ClassVar[frozenset[str]] = frozenset()
     optional: ClassVar[bool] = True
 
     def __init__(self, options: Options) -> None:

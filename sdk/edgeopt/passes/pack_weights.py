@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgeopt.errors import PassError
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import Pass, PassContext, PassReport
 from edgeopt.passes.graphs.prepare import opset_of, prepare
 from edgeopt.passes.graphs.questions import demand_nodes, save_sorted
 
@@ -45,7 +45,7 @@ class Options:
     unpack: Literal["load", "run"] = "load"
 
 
-class PackWeights:
+class PackWeights(Pass):
     """Weights of any layer in 8, 4, 2 or 1 bits in the file, arithmetic in float.
 
     Saves size only: 4 to 20 times smaller, never faster; 4 bits and fewer need weights that were trained for it
@@ -55,11 +55,7 @@ class PackWeights:
     name: ClassVar[str] = "pack_weights"
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = 0.0
-    needs_calibration: ClassVar[bool] = False
-    trains: ClassVar[bool] = False
-    operators: ClassVar[frozenset[str]] = frozenset()
     yields: ClassVar[frozenset[str]] = frozenset({"Cast", "DequantizeLinear"})
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

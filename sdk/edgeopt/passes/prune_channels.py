@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from edgeopt.errors import PassError
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import Pass, PassContext, PassReport
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Options:
             raise ValueError("; ".join(problems))
 
 
-class PruneChannels:
+class PruneChannels(Pass):
     """Removes the least important channels, with all that depends on them.
     Helps latency and size wherever convolutions or wide linear layers take the time; accuracy falls until a later pass
     recovers it, and a layer that was narrow or odd afterwards can be slower than before.
@@ -87,8 +87,6 @@ class PruneChannels:
     needs_calibration: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     operators: ClassVar[frozenset[str]] = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-    yields: ClassVar[frozenset[str]] = frozenset()
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import Pass, PassContext, PassReport
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Options:
             raise ValueError(f"ratio is {self.ratio}, must be above 0 and below 1")
 
 
-class PruneHeads:
+class PruneHeads(Pass):
     """Removes the least important attention heads.
     Shrinks the four projections and the attention itself, which pays off for long sequences and many heads; networks
     with few heads a layer lose accuracy fast, and where the MLP takes the time prune_channels gains more.
@@ -47,8 +47,6 @@ class PruneHeads:
     needs_calibration: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     operators: ClassVar[frozenset[str]] = frozenset({"Softmax"})
-    yields: ClassVar[frozenset[str]] = frozenset()
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

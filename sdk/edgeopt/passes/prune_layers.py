@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import Pass, PassContext, PassReport
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Options:
             raise ValueError(f"ratio is {self.ratio}, must be below 1 and not negative")
 
 
-class PruneLayers:
+class PruneLayers(Pass):
     """Leaves out the residual blocks that matter least.
     Cuts latency nearly in step with the work removed, as fewer layers run, where narrower ones may not; it is only for
     networks with shortcuts that keep the shape (ResNets, transformers), and training must win accuracy back.
@@ -49,8 +49,6 @@ class PruneLayers:
     needs_calibration: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     operators: ClassVar[frozenset[str]] = frozenset({"Add"})
-    yields: ClassVar[frozenset[str]] = frozenset()
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from edgeopt.errors import PassError
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import Pass, PassContext, PassReport
 from edgeopt.passes.graphs.questions import demand_nodes
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Options:
         return Rule(self.unit == "neurons", self.scope == "global", *self._kept_of_group())
 
 
-class PruneWeights:
+class PruneWeights(Pass):
     """Sets weights to zero by importance: single ones, whole neurons, or a pattern such as 2:4.
 
     Never faster by itself on a CPU runtime, which multiplies by zeros too; the file shrinks only once compressed, and
@@ -114,8 +114,6 @@ class PruneWeights:
     needs_calibration: ClassVar[bool] = False  # training samples do as well, and magnitudes need none
     trains: ClassVar[bool] = True
     operators: ClassVar[frozenset[str]] = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"})
-    yields: ClassVar[frozenset[str]] = frozenset()
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from edgeopt.passes._base import PassContext, PassReport, saturates
+from edgeopt.passes._base import Pass, PassContext, PassReport, saturates
 from edgeopt.passes.graphs.prepare import prepare
 from edgeopt.passes.graphs.questions import demand_nodes, demand_weight_share, with_rewritten_gemm
 
@@ -37,17 +37,14 @@ class Options:
             raise ValueError(f"min_share is {self.min_share}, must be between 0 and 1")
 
 
-class QuantiseDynamic:
+class QuantiseDynamic(Pass):
     """ONNX Runtime's dynamic quantisation of MatMul, Gemm and LSTM."""
 
     name: ClassVar[str] = "quantise_dynamic"
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = 0.5
-    needs_calibration: ClassVar[bool] = False
-    trains: ClassVar[bool] = False
     operators: ClassVar[frozenset[str]] = LAYERS
     yields: ClassVar[frozenset[str]] = frozenset({"INT8"})
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

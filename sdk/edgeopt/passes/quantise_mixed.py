@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgeopt.errors import PassError
 from edgeopt.passes import quantise_static, quantise_weights
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import Pass, PassContext, PassReport
 from edgeopt.passes.graphs.prepare import prepare
 from edgeopt.passes.quantising.calibrators import Method
 from edgeopt.passes.quantising.mixture import FLOAT, Choice, choose
@@ -65,7 +65,7 @@ class Options:
                 raise ValueError(f"costs of {layer!r} are {dict(times)}, must have {FLOAT!r} and times from 0 up")
 
 
-class QuantiseMixed:
+class QuantiseMixed(Pass):
     """Float, int8 or 4-bit weights for each layer by sensitivity, under a budget of size or time.
 
     Helps where one precision for all loses too much and few layers are to blame; where plain int8 holds the accuracy
@@ -76,10 +76,8 @@ class QuantiseMixed:
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = 0.5
     needs_calibration: ClassVar[bool] = True
-    trains: ClassVar[bool] = False
     operators: ClassVar[frozenset[str]] = frozenset({"Conv", "Gemm", "MatMul"})
     yields: ClassVar[frozenset[str]] = frozenset({"INT8", "MatMulNBits"})
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

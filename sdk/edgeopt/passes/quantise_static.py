@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from edgeopt.errors import PassError
-from edgeopt.passes._base import PassContext, PassReport, saturates
+from edgeopt.passes._base import Pass, PassContext, PassReport, saturates
 from edgeopt.passes.graphs.prepare import QDQ_OPSET, opset_of, prepare
 from edgeopt.passes.graphs.questions import demand_nodes, demand_weight_share, save_sorted
 from edgeopt.passes.quantising.calibrators import Method, Spread, cut
@@ -102,17 +102,15 @@ class Options:
             raise ValueError("int8 activations with uint8 weights exist in no runtime")
 
 
-class QuantiseStatic:
+class QuantiseStatic(Pass):
     """Static quantisation to 8 bits in QDQ form."""
 
     name: ClassVar[str] = "quantise_static"
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = 0.5
     needs_calibration: ClassVar[bool] = True
-    trains: ClassVar[bool] = False
     operators: ClassVar[frozenset[str]] = LAYERS
     yields: ClassVar[frozenset[str]] = frozenset({"INT8", "UINT8"})
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import Pass, PassContext, PassReport
 from edgeopt.passes.graphs.prepare import prepare
 from edgeopt.passes.graphs.questions import demand_nodes, demand_weight_share, save_sorted, with_rewritten_gemm
 
@@ -40,7 +40,7 @@ class Options:
             raise ValueError(f"min_share is {self.min_share}, must be between 0 and 1")
 
 
-class QuantiseWeights:
+class QuantiseWeights(Pass):
     """Weights of MatMul and Gemm in blocks of 8, 4 or 2 bits, computed in float (MatMulNBits).
 
     Helps where memory is short or weights are most of the traffic (large transformers); it is rarely faster, does
@@ -50,11 +50,8 @@ class QuantiseWeights:
     name: ClassVar[str] = "quantise_weights"
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = 0.5
-    needs_calibration: ClassVar[bool] = False
-    trains: ClassVar[bool] = False
     operators: ClassVar[frozenset[str]] = frozenset({"MatMul", "Gemm"})
     yields: ClassVar[frozenset[str]] = frozenset({"MatMulNBits"})
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from edgeopt.errors import PassError
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import Pass, PassContext, PassReport
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Options:
             raise ValueError(f"max_seconds is {self.max_seconds}, must be above 0")
 
 
-class Recalibrate:
+class Recalibrate(Pass):
     """Takes batch normalisation's mean and variance anew from calibration inputs: seconds of work, no labels.
 
     Helps behind pruning, factorising and coarse weights in networks with batch normalisation; does nothing for those
@@ -50,7 +50,6 @@ class Recalibrate:
     needs_calibration: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     operators: ClassVar[frozenset[str]] = frozenset()  # without any it steps aside, the recipe goes on
-    yields: ClassVar[frozenset[str]] = frozenset()
     optional: ClassVar[bool] = True
 
     def __init__(self, options: Options) -> None:

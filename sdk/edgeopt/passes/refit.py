@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from edgeopt.errors import PassError
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import Pass, PassContext, PassReport
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Options:
             raise ValueError(f"max_seconds is {self.max_seconds}, must be above 0")
 
 
-class Refit:
+class Refit(Pass):
     """Solves each layer's weights anew, without labels, so that it puts out what the original's layer did.
 
     Helps most right behind `prune_channels`, `prune_heads` or coarse weights: seconds instead of a training; cannot
@@ -53,8 +53,6 @@ class Refit:
     min_cosine: ClassVar[float] = -1.0  # repairs what a pass before destroyed: judged by accuracy
     needs_calibration: ClassVar[bool] = True
     trains: ClassVar[bool] = True
-    operators: ClassVar[frozenset[str]] = frozenset()
-    yields: ClassVar[frozenset[str]] = frozenset()
     optional: ClassVar[bool] = True
 
     def __init__(self, options: Options) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import Pass, PassContext, PassReport
 
 STRENGTHS = {"group_lasso": 3e-2, "bn_scale": 1e-1, "l1": 1e-3, "l2": 1e-1}
 """What `strength` 0 stands for."""
@@ -51,7 +51,7 @@ class Options:
         TrainingOptions(**same_named(self))
 
 
-class Regularise:
+class Regularise(Pass):
     """Trains with a penalty that gathers what matters in few channels or weights; goes before a pruning pass.
     What is pruned afterwards loses far less, most of all where much is to go at once; alone it makes nothing smaller or
     faster, and with few samples (under some hundred steps of training) it does harm.
@@ -63,8 +63,6 @@ class Regularise:
     needs_calibration: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     operators: ClassVar[frozenset[str]] = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"})
-    yields: ClassVar[frozenset[str]] = frozenset()
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from edgeopt.errors import PassError
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import Pass, PassContext, PassReport
 
 _RESIZE_OPSET = 11
 
@@ -38,7 +38,7 @@ class Options:
             raise ValueError(f"area needs a whole number for 1 / scale, which is {1 / self.scale:g}")
 
 
-class ResizeInput:
+class ResizeInput(Pass):
     """Runs the network on a smaller picture, which it makes itself: cost falls with the square of the scale. Helps
     where convolutions on large pictures take the time, best with `fine_tune` after it; costs accuracy where details
     decide, and cannot be had where a size is written into the network (flattened maps, windows, segmentation).
@@ -47,11 +47,7 @@ class ResizeInput:
     name: ClassVar[str] = "resize_input"
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = -1.0
-    needs_calibration: ClassVar[bool] = False
-    trains: ClassVar[bool] = False
     operators: ClassVar[frozenset[str]] = frozenset({"Conv"})
-    yields: ClassVar[frozenset[str]] = frozenset()
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import Pass, PassContext, PassReport
 from edgeopt.passes.graphs.prepare import prepare
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Options:
             raise ValueError(f"max_seconds is {self.max_seconds}, must be above 0")
 
 
-class RoundWeights:
+class RoundWeights(Pass):
     """AdaRound: learns from calibration inputs which weights to round up; goes before the pass that quantises.
 
     Helps at 4 and 2 bits, often by tens of points; at 8 bits rounding to the nearest is already close, and the pass
@@ -69,10 +69,7 @@ class RoundWeights:
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = 0.5
     needs_calibration: ClassVar[bool] = True
-    trains: ClassVar[bool] = False
     operators: ClassVar[frozenset[str]] = frozenset({"Conv", "Gemm", "MatMul"})
-    yields: ClassVar[frozenset[str]] = frozenset()
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

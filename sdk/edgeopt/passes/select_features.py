@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from edgeopt.passes._base import PassContext, PassReport
+from edgeopt.passes._base import Pass, PassContext, PassReport
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Options:
             raise ValueError(f"count is {self.count}, must not be negative")
 
 
-class SelectFeatures:
+class SelectFeatures(Pass):
     """Makes the network ignore the input features (channels) that matter least; it is fed the same arrays as before.
     Helps where a first layer reads many features (sensors, spectra, flattened pictures) of which some say nothing, and
     tells which; three colour channels leave nothing to win.
@@ -50,7 +50,6 @@ class SelectFeatures:
     trains: ClassVar[bool] = True
     operators: ClassVar[frozenset[str]] = frozenset({"Conv", "Gemm", "MatMul", "LSTM", "GRU", "RNN"})
     yields: ClassVar[frozenset[str]] = frozenset({"Gather"})
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from edgeopt.errors import PassError
-from edgeopt.passes._base import ANY, PassContext, PassReport
+from edgeopt.passes._base import ANY, Pass, PassContext, PassReport
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Options:
             raise ValueError(f"size is {self.size}, must be at least 1")
 
 
-class ShrinkKernels:
+class ShrinkKernels(Pass):
     """Crops the kernels of convolutions to their strongest 3×3 taps (or another size); all shapes stay.
 
     Wins on networks with 5×5 and 7×7 kernels, and always needs recovery: `distil` or `fine_tune`, or `refit` where
@@ -42,11 +42,7 @@ class ShrinkKernels:
     name: ClassVar[str] = "shrink_kernels"
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = ANY
-    needs_calibration: ClassVar[bool] = False
-    trains: ClassVar[bool] = False
     operators: ClassVar[frozenset[str]] = frozenset({"Conv"})
-    yields: ClassVar[frozenset[str]] = frozenset()
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

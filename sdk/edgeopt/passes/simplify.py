@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from edgeopt.errors import PassError
-from edgeopt.passes._base import EXACT, PassContext, PassReport
+from edgeopt.passes._base import EXACT, Pass, PassContext, PassReport
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,12 @@ class Options:
             raise ValueError("fold_limit_bytes must not be negative")
 
 
-class Simplify:
+class Simplify(Pass):
     """OnnxSlim; `make_variant` checks parity after it and goes on with the input where it differs."""
 
     name: ClassVar[str] = "simplify"
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = EXACT
-    needs_calibration: ClassVar[bool] = False
-    trains: ClassVar[bool] = False
-    operators: ClassVar[frozenset[str]] = frozenset()
-    yields: ClassVar[frozenset[str]] = frozenset()
     optional: ClassVar[bool] = True
 
     def __init__(self, options: Options) -> None:

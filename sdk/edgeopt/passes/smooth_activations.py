@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edgeopt.errors import PassError
-from edgeopt.passes._base import EXACT, PassContext, PassReport
+from edgeopt.passes._base import EXACT, Pass, PassContext, PassReport
 from edgeopt.passes.graphs.prepare import prepare
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Options:
             raise ValueError(f"samples is {self.samples}, must be at least 1")
 
 
-class SmoothActivations:
+class SmoothActivations(Pass):
     """SmoothQuant for MatMul and Gemm behind layer normalisation; the float network computes the same.
 
     Helps int8 transformers with outlier channels (large language and vision models); small networks without outliers
@@ -57,10 +57,7 @@ class SmoothActivations:
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = EXACT
     needs_calibration: ClassVar[bool] = True
-    trains: ClassVar[bool] = False
     operators: ClassVar[frozenset[str]] = frozenset({"MatMul", "Gemm"})
-    yields: ClassVar[frozenset[str]] = frozenset()
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options

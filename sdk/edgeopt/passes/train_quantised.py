@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from edgeopt.passes._base import PassContext, PassReport, saturates
+from edgeopt.passes._base import Pass, PassContext, PassReport, saturates
 from edgeopt.passes.graphs.prepare import prepare
 from edgeopt.passes.graphs.questions import demand_nodes
 
@@ -72,7 +72,7 @@ class Options:
             raise ValueError(f"max_seconds is {self.max_seconds}, must be above 0")
 
 
-class TrainQuantised:
+class TrainQuantised(Pass):
     """Trains the network with rounded weights and activations, on labels or else after the original's outputs.
 
     Helps where rounding alone loses accuracy (8 bits: depthwise convolutions, small networks; 4 bits and fewer: nearly
@@ -82,11 +82,8 @@ class TrainQuantised:
     name: ClassVar[str] = "train_quantised"
     options_class: ClassVar[type[Options]] = Options
     min_cosine: ClassVar[float] = 0.0
-    needs_calibration: ClassVar[bool] = False
     trains: ClassVar[bool] = True
     operators: ClassVar[frozenset[str]] = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"})
-    yields: ClassVar[frozenset[str]] = frozenset()
-    optional: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         self.options = options
