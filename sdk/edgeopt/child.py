@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ Progress = Callable[[str, float], None]
 
 _LOG_TAIL_BYTES = 2000
 _POLL_SECONDS = 0.5
+_OUR_PACKAGES = ("edgeopt", "edgeopt_runner")
 _PROGRESS = "EDGEOPT_CHILD_PROGRESS"
 """Names the file that a child writes its progress to; a variable, as the child's own processes may write it too."""
 
@@ -50,6 +52,7 @@ def run_child(
     deadline_seconds: float,
     what: str,
     on_progress: Progress | None = None,
+    python: Path | None = None,
 ) -> Any:
     """Call `function` in a fresh interpreter and return its result.
 
@@ -59,6 +62,7 @@ def run_child(
         deadline_seconds: After this the child and all it started are killed.
         what: What the child does, for messages: ``"exporting nets.py:build"``.
         on_progress: Called with what the child says by `report_progress`, once for each new text.
+        python: Another interpreter (`environments`): it sees our packages and `function`'s, and else only its own.
 
     Raises:
         ChildError: It crashed, ran past the deadline, or ended without a result.
@@ -67,10 +71,16 @@ def run_child(
     with tempfile.TemporaryDirectory(prefix="edgeopt-child-") as folder:
         result_path, log_path = Path(folder, "result.json"), Path(folder, "log")
         Path(folder, "job.json").write_text(json.dumps({"function": function, "arguments": dict(arguments)}))
-        command = [sys.executable, "-m", "edgeopt.child", folder]
+        paths = [path for path in sys.path if path] if python is None else [_packages_only(function, Path(folder))]
+        command = [str(python or sys.executable), "-m", "edgeopt.child", folder]
         with open(log_path, "wb") as log:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=_environment()
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=_environment(paths),
             )
             with _killed_with_us(process):
                 status = _wait(process, deadline_seconds, _follower(Path(folder, "progress.json"), on_progress))
@@ -90,12 +100,23 @@ def _last_line(log_path: Path) -> str:
     return "".join(character if character.isprintable() else " " for character in lines[-1]) if lines else ""
 
 
-def _environment() -> dict[str, str]:
-    """Our environment, with our import path, so that the child sees the same code.
+def _packages_only(function: str, folder: Path) -> str:
+    """A folder that holds our packages, by links: where they are installed lie all others too, which may clash."""
+    packages = folder / "packages"
+    packages.mkdir()
+    for name in sorted({*_OUR_PACKAGES, function.partition(":")[0].partition(".")[0]}):
+        found = importlib.util.find_spec(name)
+        place = found and (next(iter(found.submodule_search_locations or ()), None) or found.origin)
+        if place:
+            (packages / Path(place).name).symlink_to(place)
+    return str(packages)
+
+
+def _environment(paths: Sequence[str]) -> dict[str, str]:
+    """Our environment, with an import path, so that the child sees the same code.
 
     ONNX Runtime reports names and digests of models to its maker from 1.29 on, unless it is told not to.
     """
-    paths = [path for path in sys.path if path]
     return {"ORT_DISABLE_TELEMETRY": "1", **os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
 
 
@@ -161,7 +182,7 @@ def _unpack(document: dict[str, Any]) -> Any:
 
 def _main(folder: str) -> int:
     """Entry of the child: read the job, call the function, write the result atomically."""
-    _die_with_parent()
+    die_with_parent()
     os.environ[_PROGRESS] = str(Path(folder, "progress.json"))
     job = json.loads(Path(folder, "job.json").read_text())
     module_name, _, name = job["function"].partition(":")
@@ -175,7 +196,7 @@ def _main(folder: str) -> int:
     return 0
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask Linux to end us when the parent is killed; elsewhere watch for being adopted."""
     import ctypes
     import threading

@@ -73,6 +73,10 @@ class ChildError(EdgeoptError, RuntimeError):
         self.status = status
 
 
+class ToolError(EdgeoptError, RuntimeError):
+    """The environment that a tool needs on this computer (a converter, an exporter) cannot be made."""
+
+
 class StoreError(EdgeoptError, OSError):
     """The artifact store or the ledger cannot be read or written."""
 

@@ -153,5 +153,7 @@ def _apply(case: Case, name: str, **changes: Any) -> Path:
     context = PassContext(
         work=work, calibration=case.samples, isa=case.isa, training=case.training, original=case.network
     )
-    _loaded(case).apply(case.network, work / "result.onnx", dataclasses.replace(context, **changes))
-    return work / "result.onnx"
+    step = _loaded(case)
+    destination = work / f"result.{format_of(step)}"
+    step.apply(case.network, destination, dataclasses.replace(context, **changes))
+    return destination
