@@ -10,7 +10,10 @@ from edgeopt.cli import options, output
 
 
 def bench(
-    model: Annotated[str, typer.Argument(help="model.onnx, file.py:function or program.pt2.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="model.onnx, file.py:function, program.pt2, model.keras, a SavedModel or model.tflite."),
+    ],
     target: options.Target = "local",
     threads: Annotated[
         str | None, typer.Option("--threads", help="Thread counts: 1,2,4.  [default: profile's]")

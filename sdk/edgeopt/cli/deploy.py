@@ -12,7 +12,7 @@ from edgeopt.cli import options
 def deploy(
     model: Annotated[
         str | None,
-        typer.Argument(help="model.onnx, file.py:function, package.module:function or program.pt2."),
+        typer.Argument(help="model.onnx, file.py:function, program.pt2, model.keras, a SavedModel or model.tflite."),
     ] = None,
     target: options.Target = None,
     data: options.Data = None,

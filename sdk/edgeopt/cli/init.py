@@ -29,7 +29,10 @@ _NO_DATA = """\
 
 
 def init(
-    model: Annotated[str, typer.Argument(help="model.onnx, file.py:function, package.module:function or program.pt2.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="model.onnx, file.py:function, program.pt2, model.keras, a SavedModel or model.tflite."),
+    ],
     target: options.Target = "local",
     data: options.Data = None,
     inputs: options.Inputs = None,

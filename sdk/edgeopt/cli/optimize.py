@@ -11,7 +11,9 @@ from edgeopt.cli import options, output
 
 
 def optimize(
-    model: Annotated[str, typer.Argument(help="model.onnx, file.py:function, package.module:function or program.pt2.")],
+    model: Annotated[
+        str, typer.Argument(help="model.onnx, file.py:function, program.pt2, model.keras or a SavedModel.")
+    ],
     out: Annotated[str, typer.Option("--out", "-o", metavar="FOLDER", help="Folder for the variants.")] = "variants",
     target: options.Target = "local",
     data: options.Data = None,

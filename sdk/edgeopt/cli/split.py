@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def split(
-    model: Annotated[str, typer.Argument(help="model.onnx, file.py:function or program.pt2.")],
+    model: Annotated[
+        str, typer.Argument(help="model.onnx, file.py:function, program.pt2, model.keras or a SavedModel.")
+    ],
     parts: Annotated[
         int | None, typer.Option("--parts", help="Number of stages.  [default: list the cuts and make none]")
     ] = None,

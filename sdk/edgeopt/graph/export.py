@@ -170,8 +170,8 @@ def check_parity(network: Network, attempt: Attempt, path: Path) -> None:
         demand_equal(dict(zip(found, expected.values(), strict=True)), found, f"at batch {size}")
 
 
-def demand_equal(reference: dict[str, Any], found: dict[str, Any], where: str) -> None:
-    """Check an export's outputs against torch's, arrays by name.
+def demand_equal(reference: dict[str, Any], found: dict[str, Any], where: str, *, of: str = "torch's") -> None:
+    """Check an export's outputs against torch's, or whose it is the export of; arrays by name.
 
     Raises:
         ModelError: They differ by more than rounding; says by how much.
@@ -179,7 +179,7 @@ def demand_equal(reference: dict[str, Any], found: dict[str, Any], where: str) -
     cosine, difference = metrics.cosine(reference, found), metrics.max_abs(reference, found)
     scale = max(1.0, *(float(abs(value).max()) for value in reference.values() if value.size), 1.0)
     if cosine < LEAST_COSINE or difference > LARGEST_DIFFERENCE * scale:
-        raise ModelError(f"its outputs differ from torch's {where} (cosine {cosine:.6f}, largest {difference:.3g})")
+        raise ModelError(f"its outputs differ from {of} {where} (cosine {cosine:.6f}, largest {difference:.3g})")
 
 
 def _probes(network: Network, dynamic: bool) -> list[dict[str, Any]]:

@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeopt.core.device import DeviceFacts
+from edgeopt.core.device import Device, DeviceFacts
+from edgeopt.core.formats import READERS
 from edgeopt.core.measurement import Measurement
 from edgeopt.core.plan import PACED, PLANS, Plan
 from edgeopt.core.profile import Settings
 from edgeopt.core.recipe import BASELINE
-from edgeopt.errors import UsageError
+from edgeopt.core.variant import Variant
+from edgeopt.errors import RunnerError, UsageError
 from edgeopt.remote.client import connect
 from edgeopt.workflow.listener import Listener, Silence
 from edgeopt.workflow.measuring import Bench
@@ -19,6 +21,7 @@ from edgeopt.workflow.optimizing import baseline_variant
 from edgeopt.workflow.preparing import prepare
 from edgeopt.workflow.request import Request
 from edgeopt.workflow.resolving import profile_for, resolve_target
+from edgeopt.workflow.tuning import readers
 from edgeopt.workflow.workspace import Workspace
 from edgeopt_targets import registry
 
@@ -100,12 +103,41 @@ def bench(
                 fresh=True,
                 listener=said,
             )
+            original = baseline_variant(prepared)
+            settings = tuple(readers(one, settings, original))
+            require_readers(settings, original, facts, connection.device)
             said.stage("Measuring", len(settings))
-            return tuple(_measure(one, chosen, plan) for chosen in settings)
+            return tuple(_measure(one, original, chosen, plan) for chosen in settings)
 
 
-def _measure(one: Bench, settings: Settings, plan: Plan) -> Measurement:
-    measurement = one.measure(baseline_variant(one.prepared), settings, plan)
+def require_readers(settings: Sequence[Settings], original: Variant, facts: DeviceFacts, device: Device) -> None:
+    """Refuse a network that no runtime of the device can run as it is.
+
+    Args:
+        settings: Those that suit the original.
+        original: The network.
+        facts: What the device has.
+        device: For the message.
+
+    Raises:
+        RunnerError: There are none; says which runtimes would read the file.
+    """
+    if settings:
+        return
+    form, has = original.artifact.format, ", ".join(one.name for one in facts.runtimes) or "none"
+    wanted = READERS.get(form, ())
+    remedy = f"It needs one of {', '.join(wanted)}: edgeopt device provision {device.name} --runtime {wanted[0]}."
+    if device.transport == "local":
+        remedy = f"It needs one of {', '.join(wanted)}: pip install 'edgeopt[runtimes]'."
+    raise RunnerError(
+        f"no runtime that may be used on {device.name} runs this .{form} file (it has {has}).",
+        remedy=remedy,
+        status="runtime_missing",
+    )
+
+
+def _measure(one: Bench, original: Variant, settings: Settings, plan: Plan) -> Measurement:
+    measurement = one.measure(original, settings, plan)
     one.listener.advance(f"{BASELINE.name} / {settings}")
     return measurement
 

@@ -26,7 +26,7 @@ from edgeopt.selection.select import select
 from edgeopt.store.keys import exact_key
 from edgeopt.store.ledger import Ledger
 from edgeopt.workflow.activating import activate
-from edgeopt.workflow.benching import Parallel, of_runtimes, parallel_settings, thread_settings
+from edgeopt.workflow.benching import Parallel, of_runtimes, parallel_settings, require_readers, thread_settings
 from edgeopt.workflow.listener import Listener, Silence
 from edgeopt.workflow.measuring import Bench
 from edgeopt.workflow.optimizing import make_variants, maker_for
@@ -34,7 +34,7 @@ from edgeopt.workflow.preparing import Prepared, prepare
 from edgeopt.workflow.request import Request, app_name
 from edgeopt.workflow.resolving import Aim, profile_for, resolve_target
 from edgeopt.workflow.searching import Field, search
-from edgeopt.workflow.tuning import measure_all
+from edgeopt.workflow.tuning import measure_all, readers
 from edgeopt.workflow.workspace import Workspace
 from edgeopt_targets import registry
 
@@ -185,6 +185,8 @@ def _search(run: _Run, record: RunRecord) -> RunRecord:
 def _decide(run: _Run, record: RunRecord, bench: Bench) -> RunRecord:
     """Measure all variants and choose."""
     request, settings = run.request, _settings(run, record)
+    suited = [one for variant in record.variants for one in readers(bench, settings, variant)]
+    require_readers(suited, record.variants[0], record.facts, record.device)
     candidates, noise = measure_all(bench, record.variants, settings, effort=request.effort, launches=request.launches)
     selection = select(candidates, request.budget, noise=noise, seed=request.seed)
     _keep_best(record, selection, run.workspace)

@@ -12,6 +12,7 @@ from edgeopt.child import run_child
 from edgeopt.documents import decode
 from edgeopt.errors import UsageError
 from edgeopt.graph import source
+from edgeopt.graph.source_kind import demand_graph
 
 _DEADLINE_SECONDS = 900.0
 
@@ -75,6 +76,7 @@ def merge_models(models: Sequence[str], destination: Path) -> Merge:
 
 
 def _loaded(model: str, folder: Path) -> Path:
+    demand_graph(model, "merging")
     folder.mkdir()
     return source.load_model(model, folder=folder).path
 

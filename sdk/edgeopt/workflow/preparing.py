@@ -1,4 +1,4 @@
-"""Brings a network and its samples in: ONNX file, calibration, evaluation and golden samples, all in the store."""
+"""Brings a network and its samples in: its file, calibration, evaluation and golden samples, all in the store."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgeopt.core.formats import ONNX
 from edgeopt.core.model import Artifact, Model
 from edgeopt.core.run import DataSummary
 from edgeopt.errors import ChildError, ModelError
@@ -15,8 +16,8 @@ from edgeopt.graph import source
 from edgeopt.graph.data import load_samples
 from edgeopt.graph.evaluate import BUILT_IN
 from edgeopt.graph.inspect import Inspection, inspect_onnx
+from edgeopt.graph.source_kind import TORCH, kind_of
 from edgeopt.graph.training_data import check_loss, load_training
-from edgeopt.graph.user_code import is_function
 from edgeopt.workflow.listener import Listener
 from edgeopt.workflow.request import Request
 from edgeopt.workflow.workspace import Workspace
@@ -61,7 +62,12 @@ def prepare(request: Request, workspace: Workspace, listener: Listener) -> Prepa
     with tempfile.TemporaryDirectory(prefix="edgeopt-prepare-") as name:
         folder = Path(name)
         listener.stage("Reading the network", 0)
-        loaded = source.load_model(request.model, folder=folder, input_shapes=request.input_shapes)
+        loaded = source.load_model(
+            request.model,
+            folder=folder,
+            input_shapes=request.input_shapes,
+            on_progress=lambda text, _: listener.detail(text),
+        )
         listener.advance(loaded.model.name)
         listener.stage("Reading samples", 0)
         samples = load_samples(
@@ -71,7 +77,7 @@ def prepare(request: Request, workspace: Workspace, listener: Listener) -> Prepa
             options=request.data.sample_options(request.seed),
             folder=folder,
         )
-        inspection = inspect_onnx(loaded.path)
+        inspection = inspect_model(loaded)
         store = workspace.artifacts
         prepared = Prepared(
             model=loaded.model,
@@ -82,7 +88,7 @@ def prepare(request: Request, workspace: Workspace, listener: Listener) -> Prepa
             evaluation=store.add(samples.evaluation, "npz"),
             golden=store.add(samples.golden, "npz"),
         )
-        store.add(loaded.path, "onnx")
+        store.add(loaded.path, loaded.model.artifact.format)
         if request.data.training:
             prepared = _with_training(prepared, request, workspace, listener, folder)
     if samples.summary.generated:
@@ -90,6 +96,13 @@ def prepare(request: Request, workspace: Workspace, listener: Listener) -> Prepa
     for note in (*loaded.model.notes, *samples.notes):
         listener.note(note)
     return prepared
+
+
+def inspect_model(loaded: source.LoadedModel) -> Inspection:
+    """What is in the file; of one that is not ONNX its signature alone."""
+    if loaded.model.artifact.format == ONNX:
+        return inspect_onnx(loaded.path)
+    return Inspection(loaded.model.signature, opset=0, ir_version=0, operators={}, parameters=0, weight_bytes=0)
 
 
 def _with_training(
@@ -124,7 +137,7 @@ def model_facts(prepared: Prepared, *, calibrated: bool = True) -> ModelFacts:
 
 def trainable_form(request: Request, prepared: Prepared, workspace: Workspace, listener: Listener) -> Path | None:
     """The user's torch network with nothing folded, which training needs; ``None`` where the source is all there is."""
-    if not (is_function(request.model) or request.model.endswith(".pt2")):
+    if kind_of(request.model) != TORCH:
         return None
     path = workspace.cache_folder("trainable") / f"{prepared.model.artifact.digest}.onnx"
     if not path.exists():

@@ -99,7 +99,7 @@ class Request:
     """One call of the main job.
 
     Attributes:
-        model: ``model.onnx``, ``file.py:function``, ``package.module:function`` or ``program.pt2``.
+        model: As for `edgeopt.graph.source.load_model`: a file, a SavedModel or ``file.py:function``.
         target: Device, profile, ``user@host`` or ``local``.
         data: The samples.
         budget: The limits and the objective.

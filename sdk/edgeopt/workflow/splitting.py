@@ -15,6 +15,7 @@ from edgeopt.core.profile import Settings
 from edgeopt.documents import decode
 from edgeopt.errors import UsageError
 from edgeopt.graph import source
+from edgeopt.graph.source_kind import demand_graph
 from edgeopt.remote import jobs
 from edgeopt.remote.client import Connection, connect
 from edgeopt.workflow.benching import thread_settings
@@ -87,6 +88,7 @@ def list_cuts(request: Request) -> tuple[CutLine, ...]:
     Raises:
         ModelError: The network cannot be read.
     """
+    demand_graph(request.model, "splitting")
     with tempfile.TemporaryDirectory(prefix="edgeopt-split-") as folder:
         loaded = source.load_model(request.model, folder=Path(folder), input_shapes=request.input_shapes)
         found = run_child(
@@ -112,6 +114,7 @@ def split_model(request: Request, folder: Path, *, parts: int = 2, at: Sequence[
         UsageError: A tensor is no valid cut, or there are fewer cuts than asked.
         ParityError: The stages do not give what the whole gives.
     """
+    demand_graph(request.model, "splitting")
     with tempfile.TemporaryDirectory(prefix="edgeopt-split-") as work:
         loaded = source.load_model(request.model, folder=Path(work), input_shapes=request.input_shapes)
         return _split(loaded.path, request.model, folder, parts=parts, at=at)
@@ -168,6 +171,7 @@ def split_and_measure(
     Raises:
         EdgeoptError: As `split_model`; the samples or the device cannot be used, or the pipeline failed there.
     """
+    demand_graph(request.model, "splitting")
     said = listener or Silence()
     aim = resolve_target(request.target, workspace.inventory, request.profile)
     with connect(aim.device) as connection:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from edgeopt.core.formats import ONNX
 from edgeopt_targets.rules._base import Question, Rule
+
+
+def source_format(question: Question) -> str | None:
+    """A pass, for a network that is no ONNX file."""
+    if question.model.format == ONNX or not question.passes:
+        return None
+    return f"a .{question.model.format} file is taken as it is; give the network that it was converted from"
 
 
 def precision(question: Question) -> str | None:
@@ -30,6 +38,7 @@ def operators(question: Question) -> str | None:
 
 
 RULES = (
+    Rule("source-format", "passes read ONNX alone", source_format),
     Rule("precision", "the profile's precisions and their source", precision),
     Rule("calibration", "the pass's own declaration", calibration),
     Rule("operators", "the pass's own declaration", operators),
