@@ -153,10 +153,13 @@ def _census(layers: list[Layer], precision: str, kept: Sequence[str]) -> list[st
     """What became of the layers, in words.
 
     Raises:
-        PassError: There are none, or some stayed in float.
+        PassError: There are none, some stayed in float, or one did not that was to stay.
     """
     if not layers:
         raise PassError("the network has no layer with weights that could be quantised.")
+    float_ones = {scope for layer in layers if layer.weights == "FLOAT32" for scope in layer.name.split(";")}
+    if lost := [scope for scope in kept if scope not in float_ones]:
+        raise PassError(f"layer {lost[0]} was to stay in float, but is no layer of its own in the TFLite file.")
     asked = [layer for layer in layers if not any(scope in layer.name.split(";") for scope in kept)]
     wide = [layer for layer in asked if layer.weights not in _STORED[precision]]
     wide += [layer for layer in asked if precision in _STATIC and layer not in wide and layer.activations != "INT8"]

@@ -83,19 +83,24 @@ def _lower(module: Any, feeds: tuple[Any, ...], destination: Path) -> None:
 
 
 def _name(model: Any, ports: dict[str, Any]) -> None:
-    """Inputs and outputs as in the original; inner tensors after their layers, not after every function that traced.
+    """Inputs and outputs as in the original; tensors after their layers, not after every function that traced them.
 
-    The converter's names are longer than a small network's weights.
+    The converter's names are longer than a small network's weights; for outputs they do not tell the layer, which its
+    weights tell.
     """
     graph = model.subgraphs[0]
+    layers = [_layers_in(tflite_model.text(tensor.name)) for tensor in graph.tensors]
+    for operator in graph.operators:
+        told = [layers[number] for number in operator.inputs[1:] if number >= 0 and layers[number]]
+        for number in operator.outputs:
+            layers[number] = layers[number] or ";".join(told[:1])
     for number, tensor in enumerate(graph.tensors):
-        tensor.name = f"{_layers_in(tflite_model.text(tensor.name))};{number}".encode()
+        tensor.name = f"{layers[number]};{number}".encode()
     signature = model.signatureDefs[0]
     for kind, maps in (("inputs", signature.inputs), ("outputs", signature.outputs)):
         for port, entry in zip(ports[kind], sorted(maps, key=_place), strict=True):
             entry.name = port["name"].encode()
-            graph.tensors[entry.tensorIndex].name = entry.name
-            port["tensor"] = port["name"]
+            port["tensor"] = tflite_model.text(graph.tensors[entry.tensorIndex].name)
 
 
 def _place(entry: Any) -> int:

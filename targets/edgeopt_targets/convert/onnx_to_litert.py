@@ -18,10 +18,9 @@ from edgeopt.child import report_progress, run_child
 from edgeopt.core.tensor import Signature
 from edgeopt.environments import Environment, interpreter
 from edgeopt.errors import PassError
-from edgeopt.graph.inspect import inspect_onnx
 from edgeopt.passes._base import EXACT, PassContext, PassReport
 from edgeopt.passes._files import file_digest
-from edgeopt_targets.convert.fixed_sizes import with_fixed_inputs
+from edgeopt_targets.convert.fixed_sizes import fixed_signature
 from edgeopt_targets.convert.forms import Form, first_converted
 from edgeopt_targets.convert.options import FIRST_USE_SECONDS, check_seconds
 from edgeopt_targets.convert.ports import record
@@ -99,7 +98,7 @@ class ConvertLitert:
                 f"precision {self.options.precision} needs calibration samples.",
                 remedy="Give typical inputs: --calibration data.py:samples.",
             )
-        signature, notes = with_fixed_inputs(inspect_onnx(source).signature, context)
+        signature, notes = fixed_signature(source, context)
         python = interpreter(TOOLS, deadline_seconds=self.options.max_seconds, on_progress=report_progress)
         converted, how = _Float(source, signature, self.options.layout, context, python).made()
         if self.options.precision == "float":

@@ -17,10 +17,9 @@ from edgeopt.child import report_progress, run_child
 from edgeopt.core.tensor import Signature
 from edgeopt.environments import Environment, interpreter
 from edgeopt.errors import PassError
-from edgeopt.graph.inspect import inspect_onnx
 from edgeopt.passes._base import EXACT, PassContext, PassReport
 from edgeopt_runner.engines.ncnn import META, PARAM, WEIGHTS
-from edgeopt_targets.convert.fixed_sizes import with_fixed_inputs
+from edgeopt_targets.convert.fixed_sizes import fixed_signature
 from edgeopt_targets.convert.forms import first_converted, onnx_forms
 from edgeopt_targets.convert.options import FIRST_USE_SECONDS, check_seconds, refuse_kept
 from edgeopt_targets.convert.ports import record
@@ -79,7 +78,7 @@ class ConvertNcnn:
             ToolError: The converter's environment cannot be made.
         """
         refuse_kept(context, "ncnn's converter")
-        signature, notes = with_fixed_inputs(inspect_onnx(source).signature, context)
+        signature, notes = fixed_signature(source, context)
         _demand_single(signature)
         python = interpreter(TOOLS, deadline_seconds=self.options.max_seconds, on_progress=report_progress)
 
