@@ -81,7 +81,10 @@ def test_a_student_of_a_family_learns_the_digits_by_distillation(arguments, leas
         ("inverted_residual(expansion=0)", "expansion is 0"),
         ("residual(outputs=[[10], [4]])", r"not for inputs \[1, 8, 8\] and outputs \[10\], \[4\]"),
         ("residual(inputs=[[5]])", r"not for inputs \[5\]"),
-        ("residual(widht=3)", r"unexpected keyword argument 'widht'.* It takes \(\*, inputs, outputs, width=16, depth=2"),
+        (
+            "residual(widht=3)",
+            r"unexpected keyword argument 'widht'.* It takes \(\*, inputs, outputs, width=16, depth=2",
+        ),
     ],
 )
 def test_values_of_no_use_are_named(arguments, message):
