@@ -5,6 +5,7 @@ again and before the evaluation set is run, and so is the board's state (facts: 
 """
 
 import os
+import re
 import time
 from typing import Any, Callable, Dict, List, Optional
 
@@ -31,6 +32,7 @@ from edgeopt_runner.refusals import refusal_of
 Emit = Callable[[Dict[str, Any]], None]
 
 EVALUATION = "the evaluation set"
+_NO_MEMORY = re.compile(r"(fail|unable|could not|cannot)\w* to alloc|out of memory|bad.?alloc", re.IGNORECASE)
 
 _CHECK_WARMUP_RUNS = 5
 
@@ -55,17 +57,22 @@ def run(root: str, job: Dict[str, Any], emit: Emit) -> Dict[str, Any]:
     except engines.EngineMissing as error:
         status, detail = RUNTIME_MISSING, str(error)
     except engines.LoadFailed as error:
-        status, detail = LOAD_FAILED, str(error)
+        status, detail = _short_of_memory(error) or LOAD_FAILED, str(error)
     except MemoryError:
         status, detail = OOM, "the interpreter could not allocate memory"
     except (engines.RunFailed, SampleFileError, accuracy.EvaluationError) as error:
-        status, detail = ERROR, str(error)
+        status, detail = _short_of_memory(error) or ERROR, str(error)
     except Exception as error:  # the rim: what is known so far must reach the host
         refusal = refusal_of(error)
         status, detail = refusal.code, refusal.message
     finally:
         work.close()
     return work.result(status, detail)
+
+
+def _short_of_memory(error: Exception) -> str:
+    """``oom`` where a runtime's own words say that it got no memory, else nothing: no runtime has a class for that."""
+    return OOM if _NO_MEMORY.search(str(error)) else ""
 
 
 class _Work:

@@ -5,7 +5,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from edgeopt import documents
 from edgeopt.core.measurement import Measurement
@@ -211,6 +213,22 @@ def test_a_file_that_is_no_model_fails_to_load_in_one_line(board, tmp_path):
     assert found.memory.import_bytes > 0  # as far as it got
     assert found.evidence["before"]
     assert answer["events"][-1]["phase"] == "load"
+
+
+def test_a_runtime_that_got_no_memory_is_told_from_one_that_failed(board, tmp_path):
+    wide = helper.make_tensor("shape", TensorProto.INT64, [4], [1 << 37, 3, 16, 16])  # 422 TB
+    nodes = [
+        helper.make_node("Expand", ["x", "shape"], ["wide"]),
+        helper.make_node("ReduceMean", ["wide"], ["y"], axes=[0, 1, 2, 3], keepdims=0),
+    ]
+    shapes = ("x", [1, 3, 16, 16]), ("y", [])
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes)
+    graph = helper.make_graph(nodes, "greedy", [x], [y], [wide])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    onnx.save(model, tmp_path / "greedy.onnx")
+    found = measurement_of(board.work(board.job(model=board.add(tmp_path / "greedy.onnx"))))
+    assert found.status == "oom", found.detail
+    assert "llocat" in found.detail
 
 
 def test_a_missing_runtime_is_told_apart(board):
