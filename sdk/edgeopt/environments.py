@@ -99,6 +99,11 @@ def interpreter(
     return python
 
 
+def is_ready(environment: Environment) -> bool:
+    """Whether `interpreter` gives it without making anything."""
+    return _is_here(environment) or (environment.folder / "bin" / "python").exists()
+
+
 def _is_here(environment: Environment) -> bool:
     pins = environment.pins()
     try:

@@ -9,6 +9,7 @@ from typing import Any
 
 from edgeopt import documents
 from edgeopt.errors import DocumentError
+from edgeopt_targets.convert import RECIPES
 
 _OWN = ("name", "extends", "generic")
 """Fields that are not handed down."""
@@ -69,7 +70,7 @@ def inherited(line: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """One profile of a line of descent, the oldest first; recipes given by name alone are written out."""
     made: dict[str, Any] = {}
     for document in line:
-        recipes = known_recipes([document], made.pop("known", {}))
+        recipes = known_recipes([document], made.pop("known", None))
         made = {key: value for key, value in made.items() if key not in _OWN}
         for key, value in document.items():
             joins = key in _JOINED and isinstance(value, dict) and isinstance(made.get(key), dict)
@@ -82,9 +83,18 @@ def inherited(line: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return made
 
 
+def _converting() -> dict[str, Any]:
+    """The recipes that end in a file of another runtime, as profiles have recipes."""
+    about = ("when", "trains")
+    return {one["name"]: {key: one[key] for key in one if key not in about} for one in _read(RECIPES)}
+
+
 def known_recipes(line: Sequence[dict[str, Any]], before: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The recipes that a line of descent defines, by name; the youngest definition of a name holds."""
-    known = dict(before or {})
+    """The recipes by name that a line of descent may refer to: those that convert, and those that it defines.
+
+    The youngest definition of a name holds.
+    """
+    known = dict(before or _converting())
     for document in line:
         for one in document.get("recipes") or [] if isinstance(document.get("recipes"), list) else []:
             if isinstance(one, dict) and isinstance(one.get("name"), str):

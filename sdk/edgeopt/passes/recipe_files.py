@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from edgeopt import documents
@@ -17,8 +18,12 @@ _FORM = "Begin each with: - name: my-recipe, and list its passes under passes."
 
 @cache
 def shipped_recipes() -> tuple[NamedRecipe, ...]:
-    """The recipes that come with edgeopt, in the order of their file."""
-    return read_recipes(Path(__file__).with_name("recipes.yaml"))
+    """The recipes that come with edgeopt, in the order of their file, and those of installed packages.
+
+    A package gives its own by an entry point of the group ``edgeopt.recipes``: the `Path` of a file.
+    """
+    others = (entry.load() for entry in sorted(entry_points(group="edgeopt.recipes"), key=lambda entry: entry.name))
+    return tuple(one for path in (Path(__file__).with_name("recipes.yaml"), *others) for one in read_recipes(path))
 
 
 def read_recipes(path: Path) -> tuple[NamedRecipe, ...]:

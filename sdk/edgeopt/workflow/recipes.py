@@ -7,9 +7,11 @@ from pathlib import Path
 
 from edgeopt.core.profile import Profile
 from edgeopt.core.recipe import NamedRecipe, PassSpec, Recipe
+from edgeopt.environments import is_ready
 from edgeopt.errors import UsageError
 from edgeopt.passes._files import file_digest
 from edgeopt.passes.recipe_files import read_recipes, shipped_recipes
+from edgeopt.passes.registry import pass_class
 from edgeopt.workflow.request import Request
 
 NONE = "none"
@@ -34,6 +36,18 @@ def wanted(request: Request, profile: Profile) -> tuple[Recipe, ...]:
     known = {one.name: one for one in [*_recipes(shipped_recipes()), *profile.recipes, *_recipes(own)]}
     named = [known[_known(name, known)] if isinstance(name, str) else name for name in request.recipes]
     return _named_once([*named, *adopted])
+
+
+def missing_tools(recipe: Recipe, request: Request) -> str | None:
+    """Why a recipe whose converter would first have to be installed is not tried unasked; ``None``: it may be."""
+    if recipe.name in request.recipes:
+        return None
+    tools = [getattr(pass_class(spec.name), "tools", None) for spec in recipe.passes]
+    absent = [one for one in tools if one is not None and not is_ready(one)]
+    if not absent:
+        return None
+    size = f"{absent[0].size_bytes / (1 << 30):.1f} GiB"
+    return f"its converter is not here yet ({size}, once): --recipes {recipe.name} installs it by itself"
 
 
 def _adopting(text: str) -> Recipe:

@@ -72,6 +72,7 @@ class ConvertLitert:
 
     name: ClassVar[str] = "convert_litert"
     format: ClassVar[str] = "tflite"
+    tools: ClassVar[Environment] = TOOLS
     options_class: ClassVar[type[Options]] = Options
     min_cosine: float = 0.5
     needs_calibration: bool = True

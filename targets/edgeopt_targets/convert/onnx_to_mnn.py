@@ -50,6 +50,7 @@ class ConvertMnn:
 
     name: ClassVar[str] = "convert_mnn"
     format: ClassVar[str] = "mnn"
+    tools: ClassVar[Environment] = TOOLS
     options_class: ClassVar[type[Options]] = Options
     min_cosine: float = _COSINES["weights4"]
     needs_calibration: ClassVar[bool] = False

@@ -57,6 +57,7 @@ class ConvertNcnn:
 
     name: ClassVar[str] = "convert_ncnn"
     format: ClassVar[str] = "ncnn"
+    tools: ClassVar[Environment] = TOOLS
     options_class: ClassVar[type[Options]] = Options
     min_cosine: float = _COSINES["half"]
     needs_calibration: ClassVar[bool] = False
