@@ -11,6 +11,7 @@ from edgeopt.core.profile import Profile, Settings
 from edgeopt.core.recipe import PassSpec, Recipe
 from edgeopt.passes._base import saturates
 from edgeopt_targets._base import ModelFacts
+from edgeopt_targets.lowering import lowered
 from edgeopt_targets.matching import fits
 from edgeopt_targets.rules import device, network, onnx, tensorrt, tflite
 from edgeopt_targets.rules._base import Rule, RuntimeRule, able_runtimes, ask, first_objection
@@ -34,12 +35,19 @@ class Board:
         return fits(profile, facts)
 
     def recipes(self, profile: Profile, facts: DeviceFacts) -> tuple[Recipe, ...]:
-        """The profile's recipes; where `reduce_range` is left open, it is set for this CPU."""
+        """The profile's recipes; where `reduce_range` is left open, it is set for this CPU.
+
+        Where a runtime of the device reads no newer versions of ONNX, results are lowered to those that it reads.
+
+        Raises:
+            PassError: A recipe names a pass that is not installed.
+        """
         reduce = saturates(facts.machine, facts.isa)
-        return tuple(
+        resolved = (
             replace(recipe, passes=tuple(_resolved(spec, reduce) for spec in recipe.passes))
             for recipe in profile.recipes
         )
+        return tuple(lowered(recipe, profile, facts) for recipe in resolved)
 
     def rules(self, profile: Profile, facts: DeviceFacts, model: ModelFacts, recipe: Recipe) -> str | None:
         """The first reason against `recipe` with the rule's name and source, or ``None``.

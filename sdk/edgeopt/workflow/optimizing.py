@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeopt.core.device import DeviceFacts
+from edgeopt.core.formats import ONNX
 from edgeopt.core.profile import Profile
 from edgeopt.core.recipe import BASELINE, Recipe
 from edgeopt.core.variant import Provenance, Rejection, Variant
+from edgeopt.errors import ModelError
 from edgeopt.passes.tools import tool_versions
 from edgeopt.remote.client import connect
 from edgeopt.workflow.filtering import unless_twin, without_siblings
@@ -22,6 +24,8 @@ from edgeopt.workflow.request import Request
 from edgeopt.workflow.resolving import profile_for, resolve_target
 from edgeopt.workflow.workspace import Workspace
 from edgeopt_targets import registry
+from edgeopt_targets._base import ModelFacts, Target
+from edgeopt_targets.rules._base import LOWERING
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,34 @@ def baseline_variant(prepared: Prepared) -> Variant:
     return Variant(BASELINE.name, artifact, provenance, metric=prepared.baseline, cosine=1.0)
 
 
+def original_variant(maker: Maker, profile: Profile) -> Variant | Rejection:
+    """The unmodified network in a form that the device reads: as it is, or in older versions of ONNX.
+
+    What no lowering helps with (another format, too little memory) is left to what is measured: the network is then a
+    variant that no runtime of the device takes.
+    """
+    target, model = registry.target(profile.target), model_facts(maker.prepared, calibrated=maker.calibrated)
+    (recipe,) = target.recipes(replace(profile, recipes=(BASELINE,)), maker.facts)
+    if model.format != ONNX or recipe == BASELINE or target.rules(profile, maker.facts, model, BASELINE) is None:
+        return baseline_variant(maker.prepared)
+    if reason := target.rules(profile, maker.facts, model, recipe):
+        return Rejection(BASELINE.name, "rule", reason)
+    outcome = maker.judge(recipe)
+    return maker.finished(outcome) if isinstance(outcome, Judged) else outcome
+
+
+def readable_original(maker: Maker, profile: Profile) -> Variant:
+    """The same where nothing can be done without it.
+
+    Raises:
+        ModelError: The device's runtimes cannot read the network, in older versions of ONNX neither.
+    """
+    found = original_variant(maker, profile)
+    if isinstance(found, Rejection):
+        raise ModelError(f"{maker.prepared.model.name} cannot run on the device: {found.reason}")
+    return found
+
+
 def make_variants(
     request: Request,
     prepared: Prepared,
@@ -57,12 +89,14 @@ def make_variants(
     Raises:
         UsageError: `request.recipes` names a recipe that there is not.
         DocumentError: The user's file of recipes is not one.
+        ModelError: The device can run neither the network nor anything that was made of it; nothing was sent there.
     """
     target = registry.target(profile.target)
     recipes = target.recipes(replace(profile, recipes=wanted(request, profile)), facts)
     training = any(trains(recipe) for recipe in recipes)
     maker = maker_for(request, prepared, facts, workspace, training=training, listener=listener)
     model = model_facts(prepared, calibrated=maker.calibrated)
+    recipes = tuple(_lowered_where_it_tells(target, profile, facts, model, recipe) for recipe in recipes)
     allowed: list[Recipe | Rejection] = []
     for recipe in recipes:
         reason = target.rules(profile, facts, model, recipe)
@@ -73,7 +107,7 @@ def make_variants(
     for one in allowed:
         judged.append(one if isinstance(one, Rejection) else maker.judge(one))
         listener.advance(one.name)
-    outcomes: list[Variant | Rejection] = [baseline_variant(prepared)]
+    outcomes: list[Variant | Rejection] = [original_variant(maker, profile)]
     made = [recipe if isinstance(one, Rejection) else one for recipe, one in zip(recipes, allowed, strict=True)]
     for outcome in settle(maker, made, judged):
         outcomes.append(unless_twin(outcome, outcomes))
@@ -82,7 +116,22 @@ def make_variants(
     rejections = tuple(outcome for outcome in outcomes if isinstance(outcome, Rejection))
     for rejection in rejections:
         listener.note(f"Left out {rejection.name}: {rejection.reason}")
+    if not variants:
+        readable_original(maker, profile)
+    for note in (note for variant in variants if variant.name == BASELINE.name for note in variant.notes):
+        listener.note(f"The device's runtime is older than the network: in what is measured as original, {note}.")
     return VariantSet(variants, rejections)
+
+
+def _lowered_where_it_tells(
+    target: Target, profile: Profile, facts: DeviceFacts, model: ModelFacts, recipe: Recipe
+) -> Recipe:
+    """The recipe without a last step that lowers versions, where the device's runtimes read its result anyway."""
+    without = replace(recipe, passes=recipe.passes[:-1])
+    if not recipe.passes or recipe.passes[-1].name != LOWERING:
+        return recipe
+    same = target.runtimes(profile, facts, model, without) == target.runtimes(profile, facts, model, recipe)
+    return without if same and without.passes else recipe
 
 
 def maker_for(

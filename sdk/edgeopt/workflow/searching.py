@@ -32,7 +32,7 @@ from edgeopt.selection.wording import points
 from edgeopt.workflow.listener import Listener
 from edgeopt.workflow.making import Judged, Maker
 from edgeopt.workflow.measuring import Bench
-from edgeopt.workflow.optimizing import baseline_variant
+from edgeopt.workflow.optimizing import readable_original
 from edgeopt.workflow.preparing import model_facts
 from edgeopt.workflow.request import SearchRequest
 from edgeopt.workflow.tuning import readers
@@ -68,7 +68,7 @@ class Field:
     @property
     def original(self) -> Variant:
         """The unmodified network, which every trial is compared with."""
-        return baseline_variant(self.maker.prepared)
+        return readable_original(self.maker, self.profile)
 
     @property
     def budget(self) -> Budget:

@@ -9,9 +9,12 @@ from edgeopt.core.device import DeviceFacts, RuntimeFacts
 from edgeopt.core.formats import ONNX, reads
 from edgeopt.core.profile import Profile
 from edgeopt.core.recipe import Recipe
-from edgeopt.passes._base import Pass, format_of
+from edgeopt.passes._base import WIDELY_READ_IR, Pass, format_of
 from edgeopt.passes.registry import load_pass
 from edgeopt_targets._base import ModelFacts
+
+LOWERING = "lower_version"
+"""The pass that writes a network in an older operator set and IR version."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,19 @@ class Question:
         """Format of the file that the recipe ends in: that of its conversion, if it has one, else the network's."""
         written = [format_of(step) for step in self.passes]
         return next((one for one in written if one != ONNX), self.model.format)
+
+    @property
+    def opset(self) -> int:
+        """Operator set of that file: the network's, or lower where a pass lowers it."""
+        lowered = [step.options.opset for step in self.passes if step.name == LOWERING]
+        return min([self.model.opset, *filter(None, lowered)])
+
+    @property
+    def ir_version(self) -> int:
+        """IR version of that file; every pass lowers it to one that is widely read, where that is exact."""
+        lowered = [step.options.ir_version for step in self.passes if step.name == LOWERING]
+        lowered += [WIDELY_READ_IR] if self.passes else []
+        return min([self.model.ir_version, *filter(None, lowered)])
 
     @property
     def runtimes(self) -> tuple[RuntimeFacts, ...]:

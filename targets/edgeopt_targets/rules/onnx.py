@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from edgeopt.core.device import RuntimeFacts
-from edgeopt.passes._base import WIDELY_READ_IR
 from edgeopt_targets.onnxruntime_versions import FIRST_WITH_WEIGHT_BITS, parse, too_new
 from edgeopt_targets.rules._base import Question, RuntimeRule
 
@@ -12,9 +11,7 @@ def version(question: Question, runtime: RuntimeFacts) -> str | None:
     """An opset or IR version that is newer than the device's onnxruntime."""
     if runtime.name != "onnxruntime":
         return None
-    # passes lower the IR version of what they write, where that is exact
-    lowered = min(question.model.ir_version, WIDELY_READ_IR) if question.passes else question.model.ir_version
-    return too_new(runtime.version, question.model.opset, lowered)
+    return too_new(runtime.version, question.opset, question.ir_version)
 
 
 def weight_bits(question: Question, runtime: RuntimeFacts) -> str | None:

@@ -26,11 +26,11 @@ def opset(question: Question, runtime: RuntimeFacts) -> str | None:
     if runtime.name != _NAME:
         return None
     largest = largest_opset(runtime.version)
-    if not largest or question.model.opset <= largest:
+    if not largest or question.opset <= largest:
         return None
     return (
         f"TensorRT {runtime.version} on the device reads opsets up to {largest}; the network has "
-        f"{question.model.opset} (export it again with opset {largest} or lower)"
+        f"{question.opset} (export it again with opset {largest} or lower)"
     )
 
 
