@@ -17,7 +17,7 @@ from edgeopt.errors import RunnerError, UsageError
 from edgeopt.remote.client import connect
 from edgeopt.workflow.listener import Listener, Silence
 from edgeopt.workflow.measuring import Bench
-from edgeopt.workflow.optimizing import baseline_variant
+from edgeopt.workflow.optimizing import maker_for, readable_original
 from edgeopt.workflow.preparing import prepare
 from edgeopt.workflow.request import Request
 from edgeopt.workflow.resolving import profile_for, resolve_target
@@ -103,7 +103,8 @@ def bench(
                 fresh=True,
                 listener=said,
             )
-            original = baseline_variant(prepared)
+            maker = maker_for(request, prepared, facts, workspace, training=False, listener=said)
+            original = readable_original(maker, profile)
             settings = tuple(readers(one, settings, original))
             require_readers(settings, original, facts, connection.device)
             said.stage("Measuring", len(settings))
