@@ -1,7 +1,9 @@
 """OpenVINO, which reads ONNX and TFLite files as they are and compiles them for the device while loading."""
 
+import os
 import re
 import sys
+import tempfile
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from edgeopt_runner.engines import _formats, _settings, _signature, _tflite_file
@@ -128,7 +130,7 @@ class OpenVino(Engine):
         signature = _tflite_file.signature(path) if found == _formats.TFLITE else None
         try:
             properties = _properties(device, threads, precision, settings.get("sessions", 1))
-            model = core.read_model(path)
+            model = _read(core, path, found)
             compiled = core.compile_model(model, device, properties)
             computed = compiled.get_property("INFERENCE_PRECISION_HINT")
         except Exception as error:  # RuntimeError, with pages of its own stack
@@ -136,6 +138,16 @@ class OpenVino(Engine):
         if precision != PRECISIONS["float32"] and precision not in _precision_name(computed):
             raise LoadFailed("precision is %r, but this %s computes in %s" % (settings["precision"], device, computed))
         return OpenVinoSession(model, compiled, signature)
+
+
+def _read(core: Any, path: str, found: str) -> Any:
+    """The model; of a TFLite file only by a name that ends so, which files in the runner's store do not have."""
+    if found != _formats.TFLITE or path.endswith(".tflite"):
+        return core.read_model(path)
+    with tempfile.TemporaryDirectory(prefix="edgeopt-") as folder:
+        link = os.path.join(folder, "model.tflite")
+        os.symlink(os.path.abspath(path), link)
+        return core.read_model(link)
 
 
 def _properties(device: str, threads: int, precision: str, sessions: int) -> Dict[str, Any]:

@@ -19,7 +19,7 @@ from edgeopt.workflow.latency_table import with_measured_widths
 from edgeopt.workflow.listener import Listener, Silence
 from edgeopt.workflow.making import Judged, Maker, settle, trains
 from edgeopt.workflow.preparing import Prepared, model_facts, prepare, trainable_form
-from edgeopt.workflow.recipes import wanted
+from edgeopt.workflow.recipes import missing_tools, wanted
 from edgeopt.workflow.request import Request
 from edgeopt.workflow.resolving import profile_for, resolve_target
 from edgeopt.workflow.workspace import Workspace
@@ -99,7 +99,7 @@ def make_variants(
     recipes = tuple(_lowered_where_it_tells(target, profile, facts, model, recipe) for recipe in recipes)
     allowed: list[Recipe | Rejection] = []
     for recipe in recipes:
-        reason = target.rules(profile, facts, model, recipe)
+        reason = target.rules(profile, facts, model, recipe) or missing_tools(recipe, request)
         allowed.append(Rejection(recipe.name, "rule", reason) if reason else recipe)
     allowed = with_measured_widths(allowed, maker, profile, listener)
     listener.stage("Making variants", len(recipes))

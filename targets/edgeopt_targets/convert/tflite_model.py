@@ -45,10 +45,17 @@ class Layer:
 
 
 def load(path: Path) -> Any:
-    """The file as a `ModelT`."""
+    """The file as a `ModelT`, with all weights in it: writers of large files put them behind the flatbuffer."""
+    import numpy as np
     from ai_edge_litert import schema_py_generated as schema
 
-    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))
+    content = path.read_bytes()
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # 0 and 1 say that there is none
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return model
 
 
 def save(model: Any, path: Path) -> None:
