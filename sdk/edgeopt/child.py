@@ -115,9 +115,11 @@ def _packages_only(function: str, folder: Path) -> str:
 def _environment(paths: Sequence[str]) -> dict[str, str]:
     """Our environment, with an import path, so that the child sees the same code.
 
-    ONNX Runtime reports names and digests of models to its maker from 1.29 on, unless it is told not to.
+    ONNX Runtime reports names and digests of models to its maker from 1.29 on, unless it is told not to. Converters go
+    through sets of names: without a fixed seed of hashes the same network would come out in another order.
     """
-    return {"ORT_DISABLE_TELEMETRY": "1", **os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    fixed = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}
+    return {"ORT_DISABLE_TELEMETRY": "1", **os.environ, **fixed}
 
 
 @contextlib.contextmanager

@@ -52,7 +52,10 @@ def export_source(
     model = _converted(network, source)
     Path(destination).write_bytes(model.SerializeToString(deterministic=True))
     _check_parity(network, Path(destination), input_shapes, source)
-    return {"exporter": f"tf2onnx {tf2onnx.__version__} (tensorflow {tf.__version__})", "notes": _notes(model)}
+    return {
+        "exporter": f"tf2onnx {tf2onnx.__version__} (tensorflow {tf.__version__})",
+        "notes": [*network.notes, *_notes(model)],
+    }
 
 
 def _converted(network: Network, source: str) -> Any:

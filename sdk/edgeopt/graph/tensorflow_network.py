@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,9 @@ from edgeopt.errors import ModelError
 from edgeopt.graph.user_code import is_function, load_function, user_problem
 
 DEFAULT_SIGNATURE = "serving_default"
+LONGEST_UNROLLED = 64
+"""Steps of a recurrent layer that are written out; more make files large and exports slow."""
+
 _UNKNOWN_CLASS = re.compile(r"Could not locate (?:class|function) '([^']+)'|Unknown (?:layer|object)[^']*'([^']+)'")
 
 
@@ -24,11 +27,13 @@ class Network:
         call: Takes tensors in the order of `inputs`; gives tensors by name.
         inputs: `tf.TensorSpec` with names; ``None`` for free sizes.
         owner: Of the variables, which go when it goes.
+        notes: What the user should know.
     """
 
     call: Callable[..., dict[str, Any]]
     inputs: tuple[Any, ...]
     owner: Any
+    notes: tuple[str, ...] = ()
 
 
 def load_network(source: str, signature: str, shapes: Mapping[str, list[int]]) -> Network:
@@ -115,7 +120,7 @@ def _foreign_module(error: BaseException, source: str) -> ModelError | None:
 def _of_keras(model: Any, example: Any, shapes: Mapping[str, list[int]], source: str) -> Network:
     import tensorflow as tf
 
-    specs = _specs(model, example, shapes, source)
+    specs, notes = _specs(model, example, shapes, source), _unroll(model)
     structure = getattr(model, "_inputs_struct", None)  # a functional network may take a dict
 
     def plain(*tensors: Any) -> Any:
@@ -124,7 +129,7 @@ def _of_keras(model: Any, example: Any, shapes: Mapping[str, list[int]], source:
         return model(*tensors, training=False)
 
     try:
-        result = plain(*(tf.zeros([size or 1 for size in spec.shape], spec.dtype) for spec in specs))
+        result = plain(*(_numbers(spec) for spec in specs))
     except Exception as error:  # layers raise whatever they raise
         told = ", ".join(f"{spec.name}: {spec.dtype.name}{list(spec.shape)}" for spec in specs)
         raise user_problem(f"running {source} on {told}", error, ModelError) from None
@@ -133,7 +138,43 @@ def _of_keras(model: Any, example: Any, shapes: Mapping[str, list[int]], source:
     def call(*tensors: Any) -> dict[str, Any]:
         return dict(zip(names, tf.nest.flatten(plain(*tensors)), strict=True))
 
-    return Network(call, specs, owner=model)
+    return Network(call, specs, model, notes)
+
+
+def _numbers(spec: Any) -> Any:
+    """The smallest input: normal numbers where it is real, as zeros may have no inverse; zeros elsewhere."""
+    import tensorflow as tf
+
+    sizes = [size or 1 for size in spec.shape]
+    return (
+        tf.random.stateless_normal(sizes, (0, 0), dtype=spec.dtype)
+        if spec.dtype.is_floating
+        else tf.zeros(sizes, spec.dtype)
+    )
+
+
+def _unroll(model: Any) -> tuple[str, ...]:
+    """Write out the steps of GRUs and simple RNNs where they are few: tf2onnx makes loops of them, not so of LSTMs."""
+    import keras
+
+    names = []
+    for layer in _layers_of(model):
+        if not isinstance(layer, keras.layers.RNN) or isinstance(layer, keras.layers.LSTM) or layer.unroll:
+            continue
+        steps = ((layer.get_build_config() or {}).get("input_shape") or (None, None))[1]
+        if steps is not None and steps <= LONGEST_UNROLLED and not layer.stateful:
+            layer.unroll = True
+            names.append(layer.name)
+    return (f"Steps of {', '.join(names)} were written out one after the other.",) if names else ()
+
+
+def _layers_of(model: Any) -> Iterator[Any]:
+    """All layers, those inside of others (`Bidirectional`, `TimeDistributed`, networks) too."""
+    for layer in getattr(model, "layers", ()):
+        yield layer
+        inside = [getattr(layer, name, None) for name in ("forward_layer", "backward_layer", "layer")]
+        yield from (one for one in inside if one is not None)
+        yield from _layers_of(layer)
 
 
 def _specs(model: Any, example: Any, shapes: Mapping[str, list[int]], source: str) -> tuple[Any, ...]:
