@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeopt import errors
-from edgeopt.core.device import Device, DeviceFacts
+from edgeopt.core.device import Device, DeviceFacts, PackageFacts
 from edgeopt.remote.client import Connection, connect
 
 _LEAST_DISK_BYTES = 512 << 20
 _LEAST_MEMORY_BYTES = 256 << 20
 _MOST_SKEW_SECONDS = 300.0
 _HOT_CELSIUS = 80.0
+_USUAL_PAGE_BYTES = 4096
 _STEADY_GOVERNORS = ("", "performance", "schedutil", "userspace")
 
 
@@ -34,6 +35,8 @@ class Check:
     remedy: str = ""
 
 
+Judge = Callable[[DeviceFacts], Check]
+
 _STEPS = ("reachable", "host key", "login", "shell", "Python", "folder")
 """What connecting goes through, in order."""
 
@@ -49,12 +52,13 @@ _FAILS_AT: tuple[tuple[type[errors.EdgeoptError], str], ...] = (
 )
 
 
-def examine(device: Device, *, known_hosts: Path | None = None) -> tuple[Check, ...]:
+def examine(device: Device, *, known_hosts: Path | None = None, further: Sequence[Judge] = ()) -> tuple[Check, ...]:
     """Look at everything that can be looked at; a sick device is an answer, not an error.
 
     Args:
         device: The device.
         known_hosts: Pinned host keys; edgeopt's own by default.
+        further: Checks of its facts that need more knowledge than there is here.
     """
     try:
         with connect(device, known_hosts=known_hosts) as connection:
@@ -62,7 +66,7 @@ def examine(device: Device, *, known_hosts: Path | None = None) -> tuple[Check, 
             facts = connection.probe()
     except errors.EdgeoptError as error:
         return _failed(error)
-    return (*found, *_judged(facts))
+    return (*found, *_judged(facts), *(judge(facts) for judge in further))
 
 
 def _failed(error: errors.EdgeoptError) -> tuple[Check, ...]:
@@ -130,4 +134,60 @@ def _temperature(facts: DeviceFacts) -> Check:
     return Check("temperature", ok, detail, "" if ok else "Cool it: a hot board throttles.")
 
 
-_JUDGES: tuple[Callable[[DeviceFacts], Check], ...] = (_disk, _memory, _runtimes, _governor, _temperature)
+_CURES = (
+    ("under-voltage", "use the supply that the board's maker sells and a short cable"),
+    ("frequency capped", "use a stronger supply and a heat sink or fan"),
+    ("throttled", "use a stronger supply and a heat sink or fan"),
+    ("soft temperature limit", "fit a heat sink or fan"),
+    ("alarm", "look at the board's supply and cooling"),
+)
+
+
+def _alarms(facts: DeviceFacts) -> Check:
+    """What is wrong with power or heat; what was since boot may be over, and is only cleared by a boot."""
+    cures = dict.fromkeys(cure for word, cure in _CURES if any(word in alarm for alarm in facts.alarms))
+    remedy = f"Measurements are not its own speed: {'; '.join(cures) or 'look at its supply and cooling'}."
+    if facts.alarms and all(alarm.endswith("since boot") for alarm in facts.alarms):
+        remedy += " It is over now; a reboot clears it."
+    return Check(
+        "power and heat", not facts.alarms, ", ".join(facts.alarms) or "no alarm", remedy if facts.alarms else ""
+    )
+
+
+def _userland(facts: DeviceFacts) -> Check:
+    mixed = facts.bits == 32 and facts.kernel_bits == 64
+    detail = f"{facts.bits}-bit" + (" on a 64-bit kernel" if mixed else "")
+    remedy = "A 64-bit image runs on this board: it has onnxruntime and LiteRT, and more memory for each process."
+    return Check("userland", not mixed, detail, remedy if mixed else "")
+
+
+def _pages(facts: DeviceFacts) -> Check:
+    if not facts.page_bytes or facts.page_bytes <= _USUAL_PAGE_BYTES:
+        return Check("pages", True, "4 KiB" if facts.page_bytes else "unknown")
+    hint = "; a library that does not load there may with kernel=kernel8.img in config.txt"
+    hint = hint if "raspberrypi" in " ".join(facts.compatible) else ""
+    return Check("pages", True, f"{facts.page_bytes >> 10} KiB, which onnxruntime and LiteRT run with{hint}")
+
+
+def _packages(facts: DeviceFacts) -> Check:
+    """Runtimes that are installed and cannot be loaded by any interpreter that the runner found."""
+    idle = [one for one in facts.packages if facts.runtime(one.name) is None]
+    detail = ", ".join(f"{one.package or one.name} {one.version}{_for_python(one)} does not load" for one in idle)
+    others = [one for one in idle if one.python and not facts.python.startswith(f"{one.python}.")]
+    remedy = ""
+    if others:
+        path = next((one.path for one in facts.pythons if one.version.startswith(others[0].python)), "")
+        remedy = f"Name its interpreter{f' ({path})' if path else ''}: edgeopt device add --python."
+    elif idle:
+        remedy = f"Let edgeopt install its own: edgeopt device provision NAME --runtime {idle[0].name}."
+    return Check("packages", not idle, detail or "all load", remedy)
+
+
+def _for_python(package: PackageFacts) -> str:
+    return f" (Python {package.python})" if package.python else ""
+
+
+_JUDGES: tuple[Judge, ...] = (
+    *(_disk, _memory, _userland, _pages, _runtimes, _packages),
+    *(_governor, _temperature, _alarms),
+)

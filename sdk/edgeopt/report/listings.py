@@ -12,6 +12,8 @@ from edgeopt.core.device import Device, DeviceFacts
 from edgeopt.report import quantities as q
 from edgeopt.report.layout import facts, table, text
 
+_USUAL_PAGE_BYTES = 4096
+
 
 class CheckResult(Protocol):
     """One finding of the doctor."""
@@ -59,8 +61,12 @@ def print_facts(found: DeviceFacts, console: Console) -> None:
     logical = f"{found.cores_logical} usable CPUs" if found.cores_logical else ""
     memory = f"{q.size(found.memory_bytes)}, {q.size(found.memory_available_bytes)} available"
     temperature = f"{found.temperature_celsius:.0f} °C" if found.temperature_celsius is not None else ""
+    jetson = " ".join(
+        part for part in (found.jetpack and f"JetPack {found.jetpack}", found.l4t and f"L4T {found.l4t}") if part
+    )
     rows = [
         ("board", found.model),
+        ("soc", found.compatible[-1] if found.compatible else ""),
         (
             "processor",
             ", ".join(part for part in (found.cpu, found.machine, f"{found.bits} bit", cores, logical) if part),
@@ -68,15 +74,34 @@ def print_facts(found: DeviceFacts, console: Console) -> None:
         ("isa", " ".join(found.isa)),
         ("memory", memory if found.memory_bytes else ""),
         ("disk free", q.size(found.disk_free_bytes) if found.disk_free_bytes else ""),
-        ("system", ", ".join(part for part in (found.os, found.kernel, found.libc) if part)),
-        ("python", found.python),
+        ("system", ", ".join(part for part in (found.os, found.kernel, _kernel(found), found.libc) if part)),
+        ("jetson", jetson),
+        ("libraries", ", ".join(f"{name} {version}" for name, version in sorted(found.libraries.items()))),
+        ("gpu", ", ".join(found.gpus)),
+        ("python", _pythons(found)),
         ("clocks", ", ".join(part for part in (found.governor, found.power_mode, temperature) if part)),
+        ("alarms", ", ".join(found.alarms)),
         ("print", found.fingerprint[:16]),
     ]
     rows += [("runtime", f"{item.name} {item.version} ({', '.join(item.providers)})") for item in found.runtimes]
+    idle = [one for one in found.packages if found.runtime(one.name) is None]
+    rows += [("installed", f"{one.package or one.name} {one.version}, which does not load") for one in idle]
     facts(console, rows)
     if not found.runtimes:
         console.print(text("! no inference runtime found: edgeopt device provision", "yellow"))
+
+
+def _kernel(found: DeviceFacts) -> str:
+    """Where it differs from what one would think: 64-bit under a 32-bit userland, large pages."""
+    wide = "64-bit kernel" if found.kernel_bits == 64 and found.bits == 32 else ""
+    page_bytes = found.page_bytes or _USUAL_PAGE_BYTES
+    pages = f"{page_bytes >> 10} KiB pages" if page_bytes > _USUAL_PAGE_BYTES else ""
+    return ", ".join(part for part in (wide, pages) if part)
+
+
+def _pythons(found: DeviceFacts) -> str:
+    others = [f"{one.path} {one.version}" for one in found.pythons if one.version != found.python]
+    return f"{found.python} (also {', '.join(others)})" if found.python and others else found.python
 
 
 def print_checks(checks: Sequence[CheckResult], console: Console) -> None:

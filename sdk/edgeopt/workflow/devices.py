@@ -16,6 +16,7 @@ from edgeopt.core.profile import Profile
 from edgeopt.errors import UnknownDeviceError, UnknownHostKeyError, UsageError
 from edgeopt.remote import doctor, hostkeys, jobs
 from edgeopt.remote.client import connect
+from edgeopt.workflow.suitability import SUITABILITY
 from edgeopt.workflow.workspace import Workspace
 from edgeopt_targets.profile_files import find_profile, match_profile
 
@@ -146,7 +147,7 @@ def probe_device(device: Device) -> tuple[DeviceFacts, Profile]:
 
 def examine_device(device: Device) -> tuple[doctor.Check, ...]:
     """Every check of the doctor; a sick device is an answer, not an error."""
-    return doctor.examine(device)
+    return doctor.examine(device, further=SUITABILITY)
 
 
 def list_apps(device: Device) -> list[dict[str, Any]]:

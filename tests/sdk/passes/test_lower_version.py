@@ -69,7 +69,8 @@ def test_the_pass_conforms(check: Callable[[Case], None], tmp_path: Path) -> Non
 NEW_OPERATORS = [
     helper.make_node("Attention", ["x", "x", "x"], ["a"], q_num_heads=2, kv_num_heads=2),
     helper.make_node("Gelu", ["a"], ["c"]),
-    helper.make_node("LayerNormalization", ["c", "scale"], ["d"], axis=-1),
+    helper.make_node("Swish", ["c"], ["e"]),
+    helper.make_node("LayerNormalization", ["e", "scale"], ["d"], axis=-1),
     helper.make_node("ReduceMean", ["d", "axes"], ["y"], keepdims=0),
 ]
 WEIGHTS = {"scale": np.linspace(0.5, 2, 8, dtype=np.float32), "axes": np.array([1])}
@@ -77,7 +78,7 @@ WEIGHTS = {"scale": np.linspace(0.5, 2, 8, dtype=np.float32), "axes": np.array([
 
 @pytest.mark.parametrize(("opset", "ir_version"), [(21, 10), (19, 9), (15, 8), (13, 7)])
 def test_operators_of_today_are_written_out_in_those_of_the_past(tmp_path: Path, opset: int, ir_version: int) -> None:
-    source = network(tmp_path / "new.onnx", NEW_OPERATORS, 23, weights=WEIGHTS)
+    source = network(tmp_path / "new.onnx", NEW_OPERATORS, 24, weights=WEIGHTS)
     path, report = lowered(source, tmp_path, opset=opset, ir_version=ir_version)
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
@@ -85,7 +86,7 @@ def test_operators_of_today_are_written_out_in_those_of_the_past(tmp_path: Path,
     assert "Attention" not in kinds(path)
     assert ("LayerNormalization" in kinds(path)) is (opset >= 17)
     np.testing.assert_allclose(answers(path), answers(source), rtol=1e-4, atol=1e-5)
-    assert f"opset 23 became {opset}" in report.notes[0]
+    assert f"opset 24 became {opset}" in report.notes[0]
     assert "Attention" in report.notes[0]
     assert report.notes[1] == f"IR version 11 became {ir_version}"
 
@@ -124,7 +125,7 @@ def test_what_attributes_and_inputs_said_is_said_as_it_used_to_be(tmp_path: Path
 
 
 def test_nothing_is_left_behind_that_nothing_uses(tmp_path: Path) -> None:
-    path, _ = lowered(network(tmp_path / "new.onnx", NEW_OPERATORS, 23, weights=WEIGHTS), tmp_path, opset=15)
+    path, _ = lowered(network(tmp_path / "new.onnx", NEW_OPERATORS, 24, weights=WEIGHTS), tmp_path, opset=15)
     graph = onnx.load(path).graph
     used = {name for node in graph.node for name in node.input}
     assert {tensor.name for tensor in graph.initializer} <= used

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.core.device import Device, DeviceFacts
+from edgeopt.core.device import Device, DeviceFacts, PackageFacts, PythonFacts
 from edgeopt.remote import doctor
 from edgeopt.remote.doctor import Check, examine
 from support.device import pin
@@ -94,6 +94,9 @@ def test_noise_at_login_is_told_and_harmless(computer: Path, tmp_path: Path) -> 
         ({"memory_available_bytes": 1 << 20}, "memory"),
         ({"governor": "powersave"}, "governor"),
         ({"temperature_celsius": 91.0}, "temperature"),
+        ({"alarms": ("under-voltage now",)}, "power and heat"),
+        ({"bits": 32, "kernel_bits": 64}, "userland"),
+        ({"packages": (PackageFacts("litert", "2.1.0", "ai-edge-litert", "3.9"),)}, "packages"),
     ],
 )
 def test_what_spoils_measurements_is_found(change: dict[str, object], name: str) -> None:
@@ -101,3 +104,32 @@ def test_what_spoils_measurements_is_found(change: dict[str, object], name: str)
     check = failing(doctor._judged(dataclasses.replace(HEALTHY, **change)))  # type: ignore[arg-type]
     assert check.name == name
     assert check.remedy
+
+
+def judged(**changes: object) -> dict[str, Check]:
+    return by_name(doctor._judged(dataclasses.replace(HEALTHY, **changes)))  # type: ignore[arg-type]
+
+
+def test_an_alarm_of_the_past_is_told_from_one_of_now() -> None:
+    now, past = (judged(alarms=(alarm,))["power and heat"] for alarm in ("throttled now", "throttled since boot"))
+    assert "heat sink" in now.remedy
+    assert "reboot" not in now.remedy
+    assert "a reboot clears it" in past.remedy
+    assert "supply" in judged(alarms=("in0 alarm",))["power and heat"].remedy
+
+
+def test_what_is_installed_for_another_python_is_found_with_that_python() -> None:
+    package = PackageFacts("litert", "2.1.0", "ai-edge-litert", "3.9")
+    check = judged(packages=(package,), pythons=(PythonFacts("/opt/bin/python3.9", "3.9.2"),))["packages"]
+    assert "ai-edge-litert 2.1.0 (Python 3.9) does not load" in check.detail
+    assert "/opt/bin/python3.9" in check.remedy
+    broken = judged(packages=(dataclasses.replace(package, python="3.11"),))["packages"]
+    assert "provision NAME --runtime litert" in broken.remedy
+
+
+def test_large_pages_are_told_and_are_no_fault() -> None:
+    pi = judged(page_bytes=16384, compatible=("raspberrypi,5-model-b",))["pages"]
+    assert pi.ok
+    assert "16 KiB" in pi.detail
+    assert "kernel8.img" in pi.detail
+    assert "kernel8" not in judged(page_bytes=16384)["pages"].detail

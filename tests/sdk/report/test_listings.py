@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from edgeopt.core.device import LOCAL, Device
+from edgeopt.core.device import LOCAL, Device, PackageFacts, PythonFacts
 from edgeopt.report.terminal import print_checks, print_devices, print_facts, print_runs
 from support.records import FACTS, HOSTILE
 
@@ -58,6 +58,27 @@ def test_facts_leave_out_what_the_device_cannot_tell() -> None:
     assert "board" not in bare
     assert "°C" not in bare
     assert "edgeopt device provision" in bare
+
+
+def test_facts_of_a_jetson_and_a_throttled_pi_show_what_their_owners_ask_for() -> None:
+    old = PackageFacts("tensorrt", "8.6.2", package="tensorrt", python="3.8")
+    jetson = replace(
+        FACTS, l4t="36.4.3", jetpack="6.2", libraries={"cuda": "12.6", "tensorrt": "10.3.0"}, gpus=("Orin",),
+        compatible=("nvidia,p3767-0005", "nvidia,tegra234"), packages=(old,),
+    )  # fmt: skip
+    text = shown(lambda console: print_facts(jetson, console))
+    for words in (
+        "JetPack 6.2 L4T 36.4.3",
+        "cuda 12.6, tensorrt 10.3.0",
+        "nvidia,tegra234",
+        "tensorrt 8.6.2, which does",
+    ):
+        assert words in text
+    pythons = (PythonFacts("/usr/bin/python3", "3.11.2"), PythonFacts("/opt/bin/python3.9", "3.9"))
+    pi = replace(FACTS, bits=32, kernel_bits=64, page_bytes=16384, alarms=("under-voltage now",), pythons=pythons)
+    text = shown(lambda console: print_facts(pi, console))
+    for words in ("64-bit kernel, 16 KiB pages", "under-voltage now", "3.11.2 (also /opt/bin/python3.9 3.9)"):
+        assert words in text
 
 
 def test_checks_show_the_remedy_of_the_bad_ones_and_count_them() -> None:

@@ -105,6 +105,9 @@ def _without_newer_operators(model: Any, source: int, opset: int) -> tuple[Any, 
             break
         for name in missing:
             _demand_definition(name, source, opset)
+        for node in _own_nodes(model.graph):
+            if node.op_type in missing:
+                _write_defaults(node, _schema(node.op_type, source))
         typed = _with_types(model)
         model = inliner.inline_selected_functions(typed, [("", name) for name in missing], False, True)
         written_out.update(missing)
@@ -112,6 +115,13 @@ def _without_newer_operators(model: Any, source: int, opset: int) -> tuple[Any, 
     del model.graph.value_info[:]
     model.graph.value_info.extend(kept)
     return model, tuple(sorted(written_out))
+
+
+def _write_defaults(node: Any, schema: Any) -> None:
+    """Give a node every attribute: onnx's inliner (1.23) leaves a hole in a definition that takes one by default."""
+    given = {attribute.name for attribute in node.attribute}
+    defaults = {name: one.default_value for name, one in schema.attributes.items() if name not in given}
+    node.attribute.extend(default for default in defaults.values() if default.type)
 
 
 def _demand_definition(name: str, source: int, opset: int) -> None:
