@@ -5,8 +5,6 @@ Keras's own `export(format="onnx")` calls tf2onnx as well, but renames outputs a
 
 from __future__ import annotations
 
-import io
-import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -15,13 +13,14 @@ from typing import Any
 
 from edgeopt.errors import ModelError
 from edgeopt.graph.export import DYNAMO_OPSET, demand_equal, reason_of, without_traces
+from edgeopt.graph.inspect import all_nodes
 from edgeopt.graph.session import open_session, run_feed
 from edgeopt.graph.tensorflow_network import Network, load_network
 
 _FREE_SIZE = 64
 """Of dimensions besides the batch that nobody fixes, in the check."""
 
-_UNSUPPORTED = re.compile(r"Tensorflow op \[[^:\]]+: (\w+)\] is not supported")
+_NUMBERED = re.compile(r"__\d+$")
 
 
 def export_source(
@@ -62,38 +61,48 @@ def _converted(network: Network, source: str) -> Any:
     import tensorflow as tf
     import tf2onnx
 
-    said = _Sayings()
     try:
         function = tf.function(network.call, input_signature=network.inputs)
-        with said:
-            model, _ = tf2onnx.convert.from_function(function, input_signature=network.inputs, opset=DYNAMO_OPSET)
+        model, _ = tf2onnx.convert.from_function(function, input_signature=network.inputs, opset=DYNAMO_OPSET)
     except Exception as error:  # tf2onnx raises of all kinds
-        operators = sorted(set(_UNSUPPORTED.findall(said.text + str(error))))
-        reason = f"it uses {', '.join(operators)}, which ONNX does not have" if operators else reason_of(error)
-        raise ModelError(
-            f"{source} could not be exported: {reason}.",
-            remedy="Change the named operation in the network, or leave it out and do it in your application.",
-        ) from None
+        raise _refused(source, reason_of(error)) from None
+    if unknown := _unknown_operators(model):
+        raise _refused(source, f"it uses {', '.join(unknown)}, which ONNX does not have")
     without_traces(model)
+    _sort_constants(model.graph)
     return model
 
 
-class _Sayings:
-    """What tf2onnx logs meanwhile: it goes on after operators that it cannot convert."""
+def _sort_constants(graph: Any) -> None:
+    """Constants in the order of their use, and named by it: tf2onnx goes through sets, in another order every time."""
+    held = {tensor.name: tensor for tensor in graph.initializer}
+    used = [name for node in all_nodes(graph) for name in node.input] + [value.name for value in graph.output]
+    ordered = [name for name in dict.fromkeys(used) if name in held]
+    kept = {value.name for value in graph.output}
+    names = {
+        name: f"constant_{number}" for number, name in enumerate(ordered) if _NUMBERED.search(name) and name not in kept
+    }
+    tensors = [type(held[name]).FromString(held[name].SerializeToString()) for name in ordered]
+    for tensor in tensors:
+        tensor.name = names.get(tensor.name, tensor.name)
+    del graph.initializer[:]
+    graph.initializer.extend(tensors)
+    for node in all_nodes(graph):
+        node.input[:] = [names.get(name, name) for name in node.input]
 
-    def __init__(self) -> None:
-        self._stream = io.StringIO()
 
-    @property
-    def text(self) -> str:
-        return self._stream.getvalue()
+def _unknown_operators(model: Any) -> list[str]:
+    """Operators of TensorFlow that tf2onnx left as they are."""
+    import onnx
 
-    def __enter__(self) -> None:
-        self._handler = logging.StreamHandler(self._stream)
-        logging.getLogger("tf2onnx").addHandler(self._handler)
+    return sorted({node.op_type for node in all_nodes(model.graph) if not onnx.defs.has(node.op_type, node.domain)})
 
-    def __exit__(self, *problem: object) -> None:
-        logging.getLogger("tf2onnx").removeHandler(self._handler)
+
+def _refused(source: str, reason: str) -> ModelError:
+    return ModelError(
+        f"{source} could not be exported: {reason}.",
+        remedy="Change the named operation in the network, or leave it out and do it in your application.",
+    )
 
 
 def _check_parity(network: Network, path: Path, shapes: Mapping[str, list[int]], source: str) -> None:
@@ -142,7 +151,7 @@ def _drawn(spec: Any, batch: int, asked: list[int] | None, seed: int) -> Any:
 
 
 def _notes(model: Any) -> list[str]:
-    loops = sum(node.op_type in ("Loop", "Scan") for node in model.graph.node)
+    loops = sum(node.op_type in ("Loop", "Scan") for node in all_nodes(model.graph))
     if not loops:
         return []
     return [
