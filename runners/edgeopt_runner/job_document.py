@@ -13,9 +13,7 @@ IN_SUPERVISOR = ("activate", "rollback")
 THREADS_PER_CPU = 4
 LARGEST_BATCH = 4096
 LARGEST_SLOT_BYTES = 1 << 28
-SETTINGS = frozenset(
-    "runtime threads graph_optimisation spinning inter_op sessions batch precision provider".split()
-)
+SETTINGS = frozenset("runtime threads graph_optimisation spinning inter_op sessions batch precision provider".split())
 """Every setting that this runner obeys; one that it does not know would be ignored, and the figures be wrong."""
 
 _RUNS_A_MODEL = ("measure", "activate", "check", "pipeline")
