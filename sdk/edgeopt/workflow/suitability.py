@@ -12,7 +12,8 @@ from edgeopt_targets.wheel_versions import newest_wheel, userland
 
 def broken_releases(facts: DeviceFacts) -> Check:
     """Releases that are installed and known to fail on such a device."""
-    found = {(one.name, one.version) for one in (*facts.runtimes, *facts.packages)}
+    found = {(one.name, one.version) for one in facts.runtimes}
+    found |= {(one.name, one.version) for one in facts.packages}
     bad = [(name, version, why) for name, version in sorted(found) if (why := denied(name, version, facts))]
     if not bad:
         return Check("releases", True, "none is known to fail on such a board")

@@ -44,13 +44,13 @@ class Question:
     @property
     def opset(self) -> int:
         """Operator set of that file: the network's, or lower where a pass lowers it."""
-        lowered = [step.options.opset for step in self.passes if step.name == LOWERING]
+        lowered: list[int] = [step.options.opset for step in self.passes if step.name == LOWERING]
         return min([self.model.opset, *filter(None, lowered)])
 
     @property
     def ir_version(self) -> int:
         """IR version of that file; every pass lowers it to one that is widely read, where that is exact."""
-        lowered = [step.options.ir_version for step in self.passes if step.name == LOWERING]
+        lowered: list[int] = [step.options.ir_version for step in self.passes if step.name == LOWERING]
         lowered += [WIDELY_READ_IR] if self.passes else []
         return min([self.model.ir_version, *filter(None, lowered)])
 
