@@ -6,7 +6,7 @@ TORCH_PIP_OPTIONS ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-long check format benchmarks clean
+.PHONY: demo test test-boards test-long check format benchmarks clean
 
 demo: $(VENV)/.ready
 	$(BIN)/python examples/digits/train.py
@@ -15,6 +15,9 @@ demo: $(VENV)/.ready
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-boards: $(VENV)/.ready
+	$(BIN)/python -m pytest -m 'boards and not long'
 
 test-long: $(VENV)/.ready
 	$(BIN)/python -m pytest -m long

@@ -19,7 +19,7 @@ from support.board_shell import running_look
 from support.sshd import Sshd
 from support.workflow import Computer
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.boards, pytest.mark.timeout(1200)]
 
 
 def interpreter_folder(version: str) -> Path:

@@ -19,7 +19,7 @@ from support.board_commands import PATIENCE_SECONDS, answer, provision, run
 from support.board_vm import Vm, running_vm
 from support.workflow import SHORT_WORDS, Computer, eventually, known_measurements, known_variants
 
-pytestmark = pytest.mark.timeout(1200)  # ten times what it takes where the cores are free
+pytestmark = [pytest.mark.boards, pytest.mark.timeout(1200)]  # ten times what it takes where the cores are free
 _ONE_ANSWER = 1.01 / 64
 """Sums are added in another order there: outputs differ in their last digits, and at most one answer of 64 turns."""
 

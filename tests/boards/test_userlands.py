@@ -14,7 +14,7 @@ from support.board_shell import running_userland
 from support.sshd import Sshd
 from support.workflow import Computer
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.boards, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")

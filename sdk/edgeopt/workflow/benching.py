@@ -24,6 +24,7 @@ from edgeopt.workflow.resolving import profile_for, resolve_target
 from edgeopt.workflow.tuning import readers
 from edgeopt.workflow.workspace import Workspace
 from edgeopt_targets import registry
+from edgeopt_targets.runtimes import RUNTIMES
 
 LARGEST_BATCH = 4096
 """Samples in one request at most; the runner takes no more either."""
@@ -197,7 +198,7 @@ def parallel_settings(settings: Sequence[Settings], parallel: Parallel, facts: D
     made = [
         dataclasses.replace(one, inter_op=inter_op, sessions=sessions, batch=batch)
         for one in settings
-        for inter_op in parallel.inter_op or (one.inter_op,)
+        for inter_op in (parallel.inter_op if _has_inter_op(one.runtime) else ()) or (one.inter_op,)
         for sessions in parallel.sessions or (one.sessions,)
         for batch in parallel.batch or (one.batch,)
     ]
@@ -208,3 +209,8 @@ def parallel_settings(settings: Sequence[Settings], parallel: Parallel, facts: D
             remedy="Use fewer threads or fewer sessions.",
         )
     return fitting
+
+
+def _has_inter_op(runtime: str) -> bool:
+    """Whether inter-op threads mean something to a runtime; of one that is not ours that is not known."""
+    return runtime not in RUNTIMES or RUNTIMES[runtime].optimises

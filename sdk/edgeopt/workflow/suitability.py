@@ -10,6 +10,10 @@ from edgeopt_targets.runtimes import RUNTIMES
 from edgeopt_targets.wheel_versions import newest_wheel, userland
 
 
+_ARM = ("aarch64", "arm64", "armv7l", "armv6l")
+"""Where wheels are scarce, so that a table of them is kept; everywhere else pip finds them."""
+
+
 def broken_releases(facts: DeviceFacts) -> Check:
     """Releases that are installed and known to fail on such a device."""
     found = {(one.name, one.version) for one in facts.runtimes}
@@ -42,8 +46,8 @@ def to_be_had(facts: DeviceFacts) -> Check:
     wheels = {name: newest_wheel(name, facts) for name in RUNTIMES}
     listed = ", ".join(f"{name} {version}" for name, version in wheels.items() if version)
     where = f"Python {facts.python} with {facts.libc or 'an unknown libc'} on {userland(facts)}"
-    if listed or facts.runtimes:
-        return Check("can have", True, listed or f"nothing is known for {where}")
+    if listed or facts.runtimes or facts.machine not in _ARM:
+        return Check("can have", True, listed or f"what pip finds for {where}")
     remedy = (
         "Put a 64-bit image with Python 3.9 or later on it, or bring wheels: edgeopt device provision --wheelhouse."
     )
