@@ -9,7 +9,6 @@ from edgeopt_targets.rules.device import denied
 from edgeopt_targets.runtimes import RUNTIMES
 from edgeopt_targets.wheel_versions import newest_wheel, userland
 
-
 _ARM = ("aarch64", "arm64", "armv7l", "armv6l")
 """Where wheels are scarce, so that a table of them is kept; everywhere else pip finds them."""
 
