@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import threading
 import tokenize
 import zipfile
 from collections.abc import Mapping
@@ -23,6 +24,9 @@ from edgeopt.documents import write_atomically
 BUNDLE_NAME = "edgeopt_runner.pyz"
 _PACKAGE = "edgeopt_runner"
 _SHEBANG = b"#!/usr/bin/env python3\n"
+_ONE_BUILDER = threading.Lock()
+"""Threads that connect at once would write through the same partial file."""
+
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _MODE = 0o100644 << 16
 _MAIN = "import sys\n\nfrom edgeopt_runner.__main__ import main\n\nsys.exit(main())\n"
@@ -51,7 +55,8 @@ def build_bundle(destination: Path) -> Bundle:
     """
     sources = _sources(_source_folder())
     made_of = _digest(json.dumps(sources, sort_keys=True).encode())
-    return _known(destination, made_of) or _built(destination, sources, made_of)
+    with _ONE_BUILDER:
+        return _known(destination, made_of) or _built(destination, sources, made_of)
 
 
 def _built(destination: Path, sources: Mapping[str, str], made_of: str) -> Bundle:

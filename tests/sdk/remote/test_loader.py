@@ -60,17 +60,16 @@ def test_a_runner_that_is_placed_twice_at_once_is_whole(computer: Path, tmp_path
     import threading
 
     device = Device("local", "local", root=str(tmp_path / "root"))
-    digests: list[str] = []
+    folders: list[Path] = []
 
     def place() -> None:
         with connect(device) as connection:
-            digests.append(connection.runner_digest)
+            folders.append(Path(connection.placed.bundle).parent)
 
     threads = [threading.Thread(target=place) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(digests) == 3
-    folder = tmp_path / "root" / "runner" / digests[0]
-    assert os.listdir(folder) == ["edgeopt_runner.pyz"]
+    assert len(folders) == 3
+    assert os.listdir(folders[0]) == ["edgeopt_runner.pyz"]
