@@ -43,12 +43,22 @@ class Session:
         raise NotImplementedError
 
     def run(self, feeds: Dict[str, Any]) -> Dict[str, Any]:
-        """Outputs by name, in the model's order.
+        """Outputs by name, in the model's order; as it stands for calls that give a list in the order of `outputs`.
 
         Raises:
             RunFailed: The runtime failed on these feeds.
         """
-        raise NotImplementedError
+        call = self.prepare(feeds)
+        try:
+            return dict(zip(self.outputs, call()))
+        except RunFailed:
+            raise
+        except Exception as error:  # runtimes raise anything, SystemError too
+            raise RunFailed(self.said(error))
+
+    def said(self, error: BaseException) -> str:
+        """What the runtime said, on one line."""
+        return message_of(error)
 
     def placement(self) -> Dict[str, int]:
         """Operators by where they run; empty where the runtime cannot tell without slowing the session down."""

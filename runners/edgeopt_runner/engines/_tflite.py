@@ -48,16 +48,6 @@ class TfliteSession(Session):
 
         return call
 
-    def run(self, feeds: Dict[str, Any]) -> Dict[str, Any]:
-        """Outputs by name."""
-        call = self.prepare(feeds)
-        try:
-            return dict(zip(self.outputs, call()))
-        except RunFailed:
-            raise
-        except Exception as error:  # ValueError and RuntimeError, but a delegate may raise others
-            raise RunFailed(message_of(error))
-
     def _fit(self, arrays: Sequence[Tuple[int, Any]]) -> None:
         """Resize inputs whose shape is another than last time; only free dimensions may change."""
         changed = [(index, array.shape) for index, array in arrays if array.shape != self._shapes[index]]

@@ -6,7 +6,7 @@
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from edgeopt_runner.engines import _formats, _settings, _signature
-from edgeopt_runner.engines._base import Engine, EngineMissing, LoadFailed, RunFailed, Session, message_of
+from edgeopt_runner.engines._base import Engine, EngineMissing, LoadFailed, Session, message_of
 
 PRECISIONS = {"float32": "high", "float16": "low", "bfloat16": "low_bf16"}
 
@@ -51,14 +51,6 @@ class MnnSession(Session):
         if port.shape is not None:
             _signature.check_shape(port.name, array.shape, port.shape)
         return np.ascontiguousarray(array, dtype=np.float32 if array.dtype.kind == "f" else np.int32)
-
-    def run(self, feeds: Dict[str, Any]) -> Dict[str, Any]:
-        """Outputs by name."""
-        call = self.prepare(feeds)
-        try:
-            return dict(zip(self.outputs, call()))
-        except Exception as error:  # the binding raises SystemError and others
-            raise RunFailed(message_of(error))
 
     def close(self) -> None:
         """Drop the module."""

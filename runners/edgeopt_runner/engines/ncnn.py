@@ -61,16 +61,6 @@ class NcnnSession(Session):
         values = np.ascontiguousarray(array[0], dtype=dtype)
         return self._ncnn.Mat(values), values
 
-    def run(self, feeds: Dict[str, Any]) -> Dict[str, Any]:
-        """Outputs by name."""
-        call = self.prepare(feeds)
-        try:
-            return dict(zip(self.outputs, call()))
-        except RunFailed:
-            raise
-        except Exception as error:  # pybind's, of any kind
-            raise RunFailed(message_of(error))
-
     def placement(self) -> Dict[str, int]:
         """All layers: nothing but the CPU is used."""
         return {"CPU": sum(1 for layer in self._net.layers() if layer.type not in ("Input", "Split"))}

@@ -7,7 +7,7 @@ import tempfile
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from edgeopt_runner.engines import _formats, _settings, _signature, _tflite_file
-from edgeopt_runner.engines._base import Engine, EngineMissing, LoadFailed, RunFailed, Session, message_of
+from edgeopt_runner.engines._base import Engine, EngineMissing, LoadFailed, Session, message_of
 
 _CPU = "CPU"
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -64,15 +64,9 @@ class OpenVinoSession(Session):
 
         return call
 
-    def run(self, feeds: Dict[str, Any]) -> Dict[str, Any]:
-        """Outputs by name."""
-        call = self.prepare(feeds)
-        try:
-            return dict(zip(self.outputs, call()))
-        except RunFailed:
-            raise
-        except Exception as error:  # RuntimeError mostly, but casting arrays raises others
-            raise RunFailed(_said(error))
+    def said(self, error: BaseException) -> str:
+        """OpenVINO's words without the places in its source."""
+        return _said(error)
 
     def placement(self) -> Dict[str, int]:
         """Operators by the kind of kernel that runs them, for example ``{"brgconv_avx512_f32": 12}``."""

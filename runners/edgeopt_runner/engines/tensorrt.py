@@ -100,14 +100,6 @@ class TensorRtSession(Session):
             self._buffers[name] = (address, size)
         return address
 
-    def run(self, feeds: Dict[str, Any]) -> Dict[str, Any]:
-        """Outputs by name."""
-        call = self.prepare(feeds)
-        try:
-            return dict(zip(self.outputs, call()))
-        except Exception as error:  # CUDA's errors, and whatever the package raises
-            raise RunFailed(message_of(error))
-
     def placement(self) -> Dict[str, int]:
         """The engine's layers, which are fused ones: on the GPU, and those that a DLA took."""
         return self._tensors.placement()
