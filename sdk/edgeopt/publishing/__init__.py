@@ -1,0 +1,1 @@
+"""Release trees at a URL, for boards that pull."""

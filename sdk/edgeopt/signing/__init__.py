@@ -1,0 +1,1 @@
+"""Keys and signed metadata of releases: a TUF repository on disk, made with python-tuf."""
