@@ -13,10 +13,12 @@ IN_SUPERVISOR = ("activate", "rollback")
 THREADS_PER_CPU = 4
 LARGEST_BATCH = 4096
 LARGEST_SLOT_BYTES = 1 << 28
+MOST_LAYERS = 256
 SETTINGS = frozenset("runtime threads graph_optimisation spinning inter_op sessions batch precision provider".split())
 """Every setting that this runner obeys; one that it does not know would be ignored, and the figures be wrong."""
 
 _RUNS_A_MODEL = ("measure", "activate", "check", "pipeline")
+_HAS_SETTINGS = (*_RUNS_A_MODEL, "layers")
 
 
 def check(root: str, job: Dict[str, Any]) -> str:
@@ -36,9 +38,11 @@ def check(root: str, job: Dict[str, Any]) -> str:
     _check_limits(job.get("limits", {}))
     if kind in IN_SUPERVISOR:
         storage.check_app(job.get("app"))
-    if kind in _RUNS_A_MODEL:
+    if kind in _HAS_SETTINGS:
         _check_settings(job.get("settings"))
         _check_plan(job.get("plan"), job["settings"])
+    if kind == "layers":
+        _check_layers(job)
     if kind == "pipeline":
         _check_stages(job)
     missing = storage.missing_objects(root, _objects_of(job, kind))
@@ -101,6 +105,17 @@ def _check_stages(job: Dict[str, Any]) -> None:
         raise Refusal(BAD_REQUEST, "slot_bytes is %.80r" % (slots,), "Send a number of bytes for every edge.")
 
 
+def _check_layers(job: Dict[str, Any]) -> None:
+    """Networks are a list of files, each with its golden samples, and measured without the evaluation samples."""
+    layers, plan = job.get("layers"), job.get("plan")
+    if not isinstance(layers, list) or not all(isinstance(one, dict) and "golden" in one for one in layers):
+        raise Refusal(BAD_REQUEST, "layers are %.80r" % (layers,), "Send a list of files, each with its golden.")
+    if not 1 <= len(layers) <= MOST_LAYERS:
+        raise Refusal(BAD_REQUEST, "%d layers" % len(layers), "Send 1 to %d in a job." % MOST_LAYERS)
+    if not isinstance(plan, dict) or plan.get("evaluate"):
+        raise Refusal(BAD_REQUEST, "plan is %.80r" % (plan,), "Send a plan that does not evaluate.")
+
+
 def _is_size(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_SLOT_BYTES
 
@@ -109,8 +124,11 @@ def _objects_of(job: Dict[str, Any], kind: str) -> List[str]:
     """Digests of the objects that a job works with."""
     artifacts: List[Any] = [job.get("artifact")] if job.get("artifact") is not None or kind in _RUNS_A_MODEL else []
     artifacts += job.get("stages") or [] if kind == "pipeline" else []
+    layers: List[Any] = job["layers"] if kind == "layers" else []
+    artifacts += layers
     try:
         digests = [entry["sha256"] for entry in artifacts + list(job.get("wheels") or [])]
     except (TypeError, KeyError):
         raise Refusal(BAD_REQUEST, "artifact or wheels without sha256", "Send sha256 with each.")
+    digests += [layer["golden"] for layer in layers]
     return digests + [job[key] for key in ("golden", "evaluation") if job.get(key) is not None]

@@ -22,7 +22,7 @@ from edgeopt_runner.results import result_document
 QUEUE_SECONDS = 24 * 3600.0
 _POLL_SECONDS = 0.25
 _TAKE_UP_SECONDS = 0.05
-_ENV_KINDS = ("measure", "check", "pipeline")
+_ENV_KINDS = ("measure", "layers", "check", "pipeline")
 
 Check = Callable[[Dict[str, Any]], Dict[str, Any]]
 

@@ -7,7 +7,7 @@ import importlib
 import os
 from typing import Any, BinaryIO, Callable, Dict
 
-from edgeopt_runner import faults, processes, storage
+from edgeopt_runner import compiled, faults, processes, storage
 from edgeopt_runner.protocol import ERROR, OK, OOM, frames
 from edgeopt_runner.refusals import refusal_of
 
@@ -16,6 +16,7 @@ Emit = Callable[[Dict[str, Any]], None]
 KINDS = {
     "measure": "edgeopt_runner.worker:run",
     "check": "edgeopt_runner.worker:run",
+    "layers": "edgeopt_runner.layers:run",
     "pipeline": "edgeopt_runner.pipeline_job:run",
     "provision": "edgeopt_runner.environment:install",
     "rehearse": "edgeopt_runner.work:rehearse",
@@ -42,6 +43,7 @@ def work(root: str, job_id: str, document: str, events_descriptor: int, parent: 
     """
     processes.settle_as_worker(parent)
     os.set_inheritable(events_descriptor, False)
+    compiled.keep(processes.bundle())
     job = storage.read_json(os.path.join(storage.job_folder(root, job_id), document))
     with os.fdopen(events_descriptor, "wb") as events:
         result = _run(root, job, _emitter(events))

@@ -7,7 +7,7 @@ again and before the evaluation set is run, and so is the board's state (facts: 
 import os
 import re
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from edgeopt_runner import (
     accuracy,
@@ -50,7 +50,12 @@ def run(root: str, job: Dict[str, Any], emit: Emit) -> Dict[str, Any]:
         ``status`` and ``detail``; for ``measure`` also ``measurement`` (as far as it got) and, with metric ``outputs``,
         ``outputs``; for ``check`` also ``check``: ``passed, cosine, median_ns, reason``.
     """
-    work = (_Check if job["kind"] == "check" else _Measure)(root, job, emit)
+    work = (_Check if job["kind"] == "check" else MeasureWork)(root, job, emit)
+    return work.result(*ended(work))
+
+
+def ended(work: "_Work") -> Tuple[str, str]:
+    """Do the work and close its model; how it ended, and one sentence on what is not ``ok``."""
     status, detail = OK, ""
     try:
         work.run()
@@ -67,7 +72,7 @@ def run(root: str, job: Dict[str, Any], emit: Emit) -> Dict[str, Any]:
         status, detail = refusal.code, refusal.message
     finally:
         work.close()
-    return work.result(status, detail)
+    return status, detail
 
 
 def _short_of_memory(error: Exception) -> str:
@@ -115,6 +120,14 @@ class _Work:
         self._session = session
         return session
 
+    def run(self) -> None:
+        """All phases."""
+        raise NotImplementedError
+
+    def result(self, status: str, detail: str) -> Dict[str, Any]:
+        """The result's fields, with everything that is known."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """Close the session, if there is one."""
         if self._session is not None:
@@ -155,6 +168,16 @@ class _Check(_Work):
         return {"status": status, "detail": detail, "check": self.check}
 
 
+def board_before(root: str, job: Dict[str, Any]) -> Dict[str, Any]:
+    """Know the board, let it cool down and quieten: ``fingerprint``, ``cool_down`` and ``idle_share``."""
+    plan = job["plan"]
+    return {
+        "fingerprint": probe.probe(root)["fingerprint"],
+        "cool_down": thermal.cool_down(job.get("max_start_celsius"), float(plan["cooldown_seconds"])),
+        "idle_share": conditions.idle_share(quick=plan["name"] == "quick"),
+    }
+
+
 def _runs(measured: measure.Measured, seconds: float) -> int:
     """How many inferences the measured phase had."""
     if measured.rate is not None:
@@ -162,11 +185,11 @@ def _runs(measured: measure.Measured, seconds: float) -> int:
     return len(measured.latency["samples_ns"])
 
 
-class _Measure(_Work):
+class MeasureWork(_Work):
     """Kind ``measure``: the phases of a measurement, its record filled as they end."""
 
     def __init__(self, root: str, job: Dict[str, Any], emit: Emit) -> None:
-        super(_Measure, self).__init__(root, job, emit)
+        super(MeasureWork, self).__init__(root, job, emit)
         self.plan = job["plan"]
         self.phases_ns: Dict[str, int] = {}
         self.peaks: Dict[str, Optional[int]] = {}
@@ -182,12 +205,12 @@ class _Measure(_Work):
         path = self._preflight()
         watching = watch.Watch()
         try:
-            session = self._load(path)
-            before = self._first(session)
-            self._measure(session)
+            session = self.load(path)
+            before = self.first(session)
+            self.time(session)
         finally:
             seen = watching.end()
-        self._judge(seen)
+        self.judge(seen)
         self.found["correctness"] = correctness.judge(before, self.compare(session))
         if self.plan.get("evaluate") and self.job.get("evaluation"):
             self._evaluate(session)
@@ -198,14 +221,17 @@ class _Measure(_Work):
         """Verify the model, know the board, let it cool down and quieten, and look at it; the model's path."""
         self.phase("preflight")
         path = loading.verified_artifact(self.root, self.job["artifact"])
-        self.found["device_fingerprint"] = probe.probe(self.root)["fingerprint"]
-        limit = self.job.get("max_start_celsius")
-        self.evidence["cool_down"] = thermal.cool_down(limit, float(self.plan["cooldown_seconds"]))
-        self.evidence["idle_share"] = conditions.idle_share(quick=self.plan["name"] == "quick")
+        self.take(board_before(self.root, self.job))
         self.evidence["before"] = conditions.snapshot()
         return path
 
-    def _load(self, path: str) -> engines.Session:
+    def take(self, board: Dict[str, Any]) -> None:
+        """Note what `board_before` found."""
+        self.found["device_fingerprint"] = board["fingerprint"]
+        self.evidence.update(cool_down=board["cool_down"], idle_share=board["idle_share"])
+
+    def load(self, path: str) -> engines.Session:
+        """Import the runtime and load the model."""
         settings = self.job["settings"]
         self.phase("import")
         self.evidence["memory_reset"] = memory.reset_peak()
@@ -224,7 +250,7 @@ class _Measure(_Work):
         self.phases_ns[name] = measure.clock_ns() - start_ns
         self.peaks[name + "_bytes"] = memory.peak_bytes()
 
-    def _first(self, session: engines.Session) -> correctness.Comparison:
+    def first(self, session: engines.Session) -> correctness.Comparison:
         """The first inference alone, then the golden samples."""
         self.phase("first")
         feeds = loading.input_buffers(self.golden(), session)[0]
@@ -236,7 +262,7 @@ class _Measure(_Work):
         self.found["correctness"] = correctness.judge(before, None)
         return before
 
-    def _measure(self, session: engines.Session) -> None:
+    def time(self, session: engines.Session) -> None:
         """Warm-up and steady state, with memory and the board's state read at once after the last timed run."""
         lanes = loading.lanes(session, self.feeds(session), self.job["settings"], self.digest)
         self.phase("warmup")
@@ -264,7 +290,7 @@ class _Measure(_Work):
         if warm.capped:
             self.flags.append("warmup_capped")
 
-    def _judge(self, seen: watch.Seen) -> None:
+    def judge(self, seen: watch.Seen) -> None:
         """What was seen from outside while the model was timed: memory that went, clocks that fell, energy."""
         start = self.evidence["before"]["memory_available_bytes"]
         if seen.lowest_bytes is not None and start is not None:

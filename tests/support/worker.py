@@ -22,10 +22,11 @@ SHORT = replace(
 """A quick plan for tests, too short for good numbers."""
 
 _RUN = """
-import json, sys
-from edgeopt_runner import memory, worker
+import importlib, json, sys
+from edgeopt_runner import memory
+kind = importlib.import_module("edgeopt_runner." + sys.argv[4])
 events = []
-result = worker.run(sys.argv[1], json.load(open(sys.argv[2])), events.append)
+result = kind.run(sys.argv[1], json.load(open(sys.argv[2])), events.append)
 answer = {"events": events, "result": result, "modules": sorted(sys.modules), "peak_bytes": memory.peak_bytes()}
 json.dump(answer, open(sys.argv[3], "w"), allow_nan=False)
 """
@@ -119,8 +120,13 @@ class Board:
         }
         return {**job, **fields}
 
-    def work(self, job: dict[str, Any], *, fault: str = "", python: str = sys.executable) -> dict[str, Any]:
-        """Run a job in a fresh process: ``events``, ``result``, its ``modules``, its ``peak_bytes`` since warm-up."""
+    def work(
+        self, job: dict[str, Any], *, fault: str = "", python: str = sys.executable, entry: str = "worker"
+    ) -> dict[str, Any]:
+        """Run a job in a fresh process: ``events``, ``result``, its ``modules``, its ``peak_bytes`` since warm-up.
+
+        `entry` is the runner's module whose ``run`` does the kind.
+        """
         order, answer = self.root / "order.json", self.root / "answer.json"
         order.write_text(json.dumps(job))
         answer.unlink(missing_ok=True)
@@ -128,7 +134,7 @@ class Board:
         environment["PYTHONPATH"] = str(Path(__file__).parents[2] / "runners")
         if fault:
             environment["EDGEOPT_FAULT"] = fault
-        command = [python, "-c", _RUN, str(self.root), str(order), str(answer)]
+        command = [python, "-c", _RUN, str(self.root), str(order), str(answer), entry]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(answer.read_text())

@@ -49,6 +49,9 @@ so is `sessions` times it or `inter_op`; a job with another, or with a setting t
   ``golden`` (digest of a sample file), ``min_cosine``, ``evaluation`` (digest of a sample file or null), ``metric``
   (``top1``, ``fidelity`` or ``outputs``), ``max_start_celsius``, optionally ``by_input``: the time depends on the
   input, so the evaluation samples are timed, and the latency has ``average_ns`` and ``worst_ns`` over them.
+* ``layers``: many small networks, one after the other in one worker, each as a ``measure`` would without evaluation:
+  ``layers [{sha256,size,format,golden}]`` (1 to 256), ``settings``, ``plan`` (one that does not evaluate),
+  ``min_cosine``, ``max_start_celsius``. One that fails says so in its own row and the others go on.
 * ``pipeline``: ``artifact`` (the whole model), ``stages [{sha256,size,format,gives}]`` (`gives`: names handed on after
   each), ``slot_bytes`` (of a message on each edge, one more than stages), ``settings``, ``golden``, ``inputs``,
   ``min_cosine``, ``seconds`` and ``rounds`` of each of one session, as many sessions as stages, and the pipeline,
@@ -62,8 +65,9 @@ so is `sessions` times it or `inter_op`; a job with another, or with a setting t
 
 A result document has ``job_id``, ``nonce``, ``kind``, ``status``, ``detail`` and, by kind, ``measurement`` (core
 ``Measurement``), ``deployment`` (``app, release, previous, sha256, settings, healthy, detail``), ``environment``
-(``key, interpreter, runtimes: [{name, version}]``), ``pipeline`` (core ``PipelineFigures``); a ``measure`` with
-metric ``outputs`` adds ``outputs: {sha256, size}``, to be had with ``send``.
+(``key, interpreter, runtimes: [{name, version}]``), ``pipeline`` (core ``PipelineFigures``), ``layers`` (core
+``Measurement`` of each network, in the order of the job; only where ``status`` is ``ok``); a ``measure`` with metric
+``outputs`` adds ``outputs: {sha256, size}``, to be had with ``send``.
 """
 
 PROTOCOL = 1
