@@ -8,6 +8,7 @@ import edgeopt_runner
 
 _PR_SET_PDEATHSIG = 1
 _OOM_SCORE = "800"
+_BUNDLE = "edgeopt_runner.pyz"
 
 
 def boot_id() -> str:
@@ -70,9 +71,15 @@ def signal_name(number: int) -> str:
         return "signal %d" % number
 
 
+def bundle() -> str:
+    """The bundle that this process runs from, compiled or not; the folder of the package where it runs from source."""
+    home = os.path.dirname(os.path.dirname(os.path.abspath(edgeopt_runner.__file__)))
+    return os.path.join(os.path.dirname(home), _BUNDLE) if os.path.isfile(home) else home
+
+
 def program(interpreter: str) -> List[str]:
     """The command that starts this runner again under `interpreter`: the bundle, or the source tree it runs from."""
-    home = os.path.dirname(os.path.dirname(os.path.abspath(edgeopt_runner.__file__)))
+    home = bundle()
     if os.path.isfile(home):
         return [interpreter, "-I", home]
     code = "import sys; sys.path.insert(0, %r); from edgeopt_runner.__main__ import main; sys.exit(main(sys.argv[1:]))"

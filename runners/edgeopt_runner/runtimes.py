@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import Any, Dict, List, Optional
 
-from edgeopt_runner import engines, storage
+from edgeopt_runner import engines, processes, storage
 from edgeopt_runner.protocol import frames
 from edgeopt_runner.refusals import Refusal
 
@@ -63,8 +63,7 @@ def _identity(interpreter: str) -> str:
 
 def ask(interpreter: str, engine: str) -> Optional[Dict[str, Any]]:
     """What an interpreter says of an engine: ``found`` (or ``None``) and ``paths``; ``None`` where the child died."""
-    source = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    command = [interpreter, "-I", "-c", _SCRIPT, source, engine]
+    command = [interpreter, "-I", "-c", _SCRIPT, processes.bundle(), engine]
     try:
         done = subprocess.run(
             command,

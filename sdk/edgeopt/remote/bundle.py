@@ -29,7 +29,27 @@ _ONE_BUILDER = threading.Lock()
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _MODE = 0o100644 << 16
-_MAIN = "import sys\n\nfrom edgeopt_runner.__main__ import main\n\nsys.exit(main())\n"
+_MAIN = """\
+import os
+import sys
+import zlib
+
+bundle = sys.path[0]
+written = os.stat(bundle).st_mtime_ns
+compiled = "%s.%x.%s.pyz" % (os.path.splitext(bundle)[0], written, sys.implementation.cache_tag)
+if os.path.isfile(compiled):
+    with open(compiled, "rb") as stream:
+        checksum, rest = stream.read(4), stream.read()
+    if zlib.crc32(rest) == int.from_bytes(checksum, "little"):
+        sys.path.insert(0, compiled)
+    else:
+        os.unlink(compiled)
+
+from edgeopt_runner.__main__ import main
+
+sys.exit(main())
+"""
+"""See the runner's module `compiled`; a compiled form that was damaged is taken away."""
 
 
 @dataclass(frozen=True)
