@@ -44,6 +44,14 @@ def reads(version: str) -> tuple[int, int] | None:
     return known[-1][1:] if known else (13, 7)
 
 
+def oldest_reading(opset: int, ir_version: int) -> str:
+    """The oldest release that is known to read such a file; empty where all do, or none is known."""
+    if not too_new("1.0", opset, ir_version):
+        return ""
+    able = (f"{row[0][0]}.{row[0][1]}" for row in _READS if row[1] >= opset and row[2] >= ir_version)
+    return next(able, "")
+
+
 def too_new(version: str, opset: int, ir_version: int) -> str | None:
     """Why that runtime cannot read such a file, and what would help; ``None``: it can."""
     limits = reads(version)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from edgeopt.core.deployment import Deployment
 from edgeopt.core.device import Device, DeviceFacts
-from edgeopt.core.model import Model
+from edgeopt.core.model import Artifact, Model
 from edgeopt.core.selection import Selection
 from edgeopt.core.space import Trial
 from edgeopt.core.variant import Rejection, Variant
@@ -62,6 +62,7 @@ class RunRecord:
         versions: Library versions on the host.
         trials: What a search tried, in order; empty where there was none.
         notes: What the user should know (reused measurements, fall-backs), in order.
+        golden: The sample file with inputs and the outputs that every variant must give; ``None`` in records of before.
     """
 
     run_id: str
@@ -81,3 +82,4 @@ class RunRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
     trials: tuple[Trial, ...] = ()
     notes: tuple[str, ...] = ()
+    golden: Artifact | None = None

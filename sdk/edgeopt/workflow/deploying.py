@@ -136,6 +136,7 @@ def _begin(run: _Run, aim: Aim, facts: DeviceFacts) -> RunRecord:
         data=data,
         versions=_versions(),
         trials=_known_trials(ledger, unfinished.run_id) if unfinished else (),
+        golden=run.prepared.golden,
     )
     ledger.start_run(record.run_id, key, record.command, started_at=started_at)
     return run.save(record)
