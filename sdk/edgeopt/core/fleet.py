@@ -18,11 +18,13 @@ class Window:
         days: Names of `WEEKDAYS` on which it begins; empty: every day.
         start: Minutes since midnight.
         end: Minutes since midnight; at or below `start` it ends on the next day.
+        date: The only day on which it begins, ``2026-11-28``; empty: every week.
     """
 
     days: tuple[str, ...]
     start: int
     end: int
+    date: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,13 @@ class Board:
         device: How to reach it, with its labels and profile.
         site: Where it stands; waves are spread over sites.
         window: When it may be changed; ``None``: always.
+        zone: Its time zone, ``Europe/Oslo``; empty: the board says how far its clock is from UTC.
     """
 
     device: Device
     site: str = ""
     window: Window | None = None
+    zone: str = ""
 
     @property
     def name(self) -> str:
@@ -80,6 +84,7 @@ class Caps:
         per_jump: Boards at a time behind one jump host; sshd drops logins at random above 10.
         per_site: Boards at a time on one site; ``None``: no limit of its own.
         bytes_per_second: Of all transfers together; ``None``: unlimited.
+        sites: Boards at a time on the sites that have a limit of their own.
     """
 
     concurrency: int = 64

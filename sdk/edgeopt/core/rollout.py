@@ -45,25 +45,28 @@ class GatePolicy:
     """When a wave may be followed by the next.
 
     Attributes:
-        max_failures: Largest share of boards that may fail: the upper end of its Wilson interval must not prove more
-            (at `confidence`, the lower end above it halts at once).
-        max_slower: Largest relative regression of the latency against the same boards before, per profile.
-        max_memory: Largest relative regression of peak memory, per profile.
-        max_unreachable: Largest share of boards that may be away.
+        max_failures: Largest share of boards that may fail. The upper end of its Wilson interval must not be above it;
+            a wave too small to show that (52 boards for 5 %) must be without failures.
+        max_slower: Largest relative regression of the latency against the same boards before, per profile; the gate
+            halts when it is shown at `confidence` that it is larger.
+        max_memory: Largest relative regression of peak memory, per profile, likewise.
+        max_unreachable: Largest share of a wave that may be away; the gate waits for them up to `max_wave_seconds`.
         min_boards: Fewest committed boards of a wave that may open the gate (the wave itself where it is smaller).
         soak_seconds: How long a wave is watched before its gate is judged; boards are measured again at its end.
         confidence: Of the bounds, one-sided.
         max_wave_seconds: A wave that takes longer halts the rollout.
+        min_cosine: A board that kept the release with less similarity to the golden outputs counts as failed.
     """
 
     max_failures: float = 0.05
-    max_slower: float = 0.10
+    max_slower: float = 0.03
     max_memory: float = 0.20
     max_unreachable: float = 0.34
     min_boards: int = 1
     soak_seconds: float = 0.0
     confidence: float = 0.95
     max_wave_seconds: float = 86400.0
+    min_cosine: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,7 @@ class BoardProgress:
         soaked: What it measured at the end of the soak.
         version: What runs there now, as the board said last.
         updated_at: Seconds since the epoch.
+        retry_at: Before this time it is left alone: its window, or the wait before it is tried again.
     """
 
     board: str
@@ -151,6 +155,7 @@ class BoardProgress:
     soaked: HealthFigures | None = None
     version: str = ""
     updated_at: float = 0.0
+    retry_at: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -189,6 +194,8 @@ class Rollout:
         boards: How far each is, in the order of the plan.
         gates: What the gates said, in order.
         started_at, finished_at: Seconds since the epoch; 0 where not yet.
+        wave_since: When the wave at work began.
+        soak_until: When it has been watched for long enough; 0 while it is not soaking.
     """
 
     rollout_id: str
@@ -202,3 +209,5 @@ class Rollout:
     gates: tuple[GateVerdict, ...]
     started_at: float
     finished_at: float = 0.0
+    wave_since: float = 0.0
+    soak_until: float = 0.0
