@@ -37,6 +37,8 @@ POINTS = {
     "release.returning": "not healthy, the journal does not say returning yet",
     "release.return": "`current` is back, `previous` is not",
     "release.returned": "both pointers are back, the journal does not say so",
+    "rebuild.apply": "the temporary file is there, empty; match: the digest that is to be, here and below",
+    "rebuild.before_rename": "the file is rebuilt, verified and on the disk, and does not bear its name",
     "environment.rename": "an environment is whole in its temporary folder; match: the key, here and below",
     "environment.switch": "an environment bears its name, `env/current` is not moved",
 }

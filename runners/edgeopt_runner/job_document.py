@@ -45,6 +45,8 @@ def check(root: str, job: Dict[str, Any]) -> str:
         _check_layers(job)
     if kind == "pipeline":
         _check_stages(job)
+    if kind == "rebuild":
+        _check_rebuild(job)
     missing = storage.missing_objects(root, _objects_of(job, kind))
     if missing:
         raise Refusal(MISSING_OBJECT, "the job needs %s" % ", ".join(missing), "Push it and submit the job again.")
@@ -116,6 +118,15 @@ def _check_layers(job: Dict[str, Any]) -> None:
         raise Refusal(BAD_REQUEST, "plan is %.80r" % (plan,), "Send a plan that does not evaluate.")
 
 
+def _check_rebuild(job: Dict[str, Any]) -> None:
+    """Three digests, of which the base's may be left out, and a size."""
+    for name in ("patch", "result") + (("base",) if job.get("base") is not None else ()):
+        storage.check_digest(job.get(name), name)
+    size = job.get("size")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise Refusal(BAD_REQUEST, "size is %.80r" % (size,), "Send the bytes that the result has.")
+
+
 def _is_size(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= LARGEST_SLOT_BYTES
 
@@ -131,4 +142,4 @@ def _objects_of(job: Dict[str, Any], kind: str) -> List[str]:
     except (TypeError, KeyError):
         raise Refusal(BAD_REQUEST, "artifact or wheels without sha256", "Send sha256 with each.")
     digests += [layer["golden"] for layer in layers]
-    return digests + [job[key] for key in ("golden", "evaluation") if job.get(key) is not None]
+    return digests + [job[key] for key in ("golden", "evaluation", "patch") if job.get(key) is not None]

@@ -4,7 +4,7 @@ import os
 import platform
 from typing import Any, BinaryIO, Callable, Dict
 
-from edgeopt_runner import cleanup, jobs, leases, processes, storage, transfer
+from edgeopt_runner import cleanup, jobs, leases, patch_streams, processes, storage, transfer
 from edgeopt_runner.protocol import BAD_REQUEST, PROTOCOL, RUNNER_VERSION, UNKNOWN_VERB, frames
 from edgeopt_runner.refusals import Refusal, refusal_of
 from edgeopt_runner.results import one_line
@@ -33,6 +33,7 @@ def _hello(_root: str, params: Params) -> Dict[str, Any]:
         "pid": os.getpid(),
         "boot_id": processes.boot_id(),
         "verbs": sorted(VERBS),
+        "codecs": patch_streams.codecs(),
     }
 
 

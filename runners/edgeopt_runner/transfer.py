@@ -52,7 +52,7 @@ def receive(root: str, digest: str, size: int, source: int, answers: BinaryIO) -
     """
     final, part = storage.object_path(root, digest), storage.part_path(root, digest)
     # before any file is made: on a disk that is full to the last page that fails without telling how much is missing
-    _check_space(os.path.dirname(final), 0 if os.path.isfile(final) else _rest_bytes(part, size))
+    check_space(os.path.dirname(final), 0 if os.path.isfile(final) else _rest_bytes(part, size))
     lock = FileLock(final + ".lock")
     if not _wait_for_turn(lock, final, size):
         frames.write(answers, {"have": True, "offset": size})
@@ -140,7 +140,8 @@ def _rest_bytes(part: str, size: int) -> int:
     return size - held if held <= size else size
 
 
-def _check_space(folder: str, rest_bytes: int) -> None:
+def check_space(folder: str, rest_bytes: int) -> None:
+    """Refuse what would fill the disk of `folder`: ``disk_full`` where `rest_bytes` more, and a margin, find no room."""
     need = rest_bytes + max(rest_bytes // 10, MIN_MARGIN_BYTES) if rest_bytes else 0
     free = storage.free_bytes(folder)
     if free < need:

@@ -15,10 +15,11 @@ Emit = Callable[[Dict[str, Any]], None]
 
 KINDS = {
     "measure": "edgeopt_runner.worker:run",
-    "check": "edgeopt_runner.worker:run",
+    "check": "edgeopt_runner.checking:run",
     "layers": "edgeopt_runner.layers:run",
     "pipeline": "edgeopt_runner.pipeline_job:run",
     "provision": "edgeopt_runner.environment:install",
+    "rebuild": "edgeopt_runner.patches:rebuild",
     "rehearse": "edgeopt_runner.work:rehearse",
 }
 """What runs in a guarded worker, by kind of job."""

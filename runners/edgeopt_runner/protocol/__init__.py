@@ -17,7 +17,8 @@ A request is ``{"id": n, "verb": v, "params": {...}}``; the answer ``{"id": n, "
 =================== ======================================= ==========================================================
 verb                params                                  result
 =================== ======================================= ==========================================================
-``hello``           ``protocols: [1]``                      ``protocol, runner, python, machine, pid, boot_id, verbs``
+``hello``           ``protocols: [1]``                      ``protocol, runner, python, machine, pid, boot_id, verbs,
+                                                            codecs: [zlib, bz2, lzma]`` (what patches may use)
 ``probe``           ``runtimes: bool``                      the fields of ``edgeopt.core.device.DeviceFacts``
 ``have``            ``digests: [..]``                       ``have: [..], partial: {digest: bytes}``
 ``lease``           ``owner, host, reason, seconds``        ``held: bool, lease: {owner, host, reason, since, expires}``
@@ -61,6 +62,9 @@ so is `sessions` times it or `inter_op`; a job with another, or with a setting t
   ``golden``, ``min_cosine``, ``max_latency_ns``, ``runs``; the result has ``check: {passed, cosine, median_ns,
   reason}``.
 * ``provision``: ``key``, ``wheels: [{name, sha256}]``, ``system_site_packages: bool``.
+* ``rebuild``: ``base`` (digest of a file that the board has, as object or in a release, or null), ``patch`` (an object,
+  see `patch_format`; used up), ``result`` (digest), ``size``: makes the object ``result``. The result has ``rebuild:
+  {sha256, size}``; after ``bad_patch``, ``digest_mismatch`` or ``missing_object`` the whole file has to be sent.
 * ``rehearse``: nothing; goes the whole way without a model, to show that jobs work on this board.
 
 A result document has ``job_id``, ``nonce``, ``kind``, ``status``, ``detail`` and, by kind, ``measurement`` (core
@@ -89,6 +93,7 @@ TRUNCATED = "truncated"
 DISK_FULL = "disk_full"
 READ_ONLY = "read_only"
 BUSY = "busy"
+BAD_PATCH = "bad_patch"
 UNKNOWN_APP = "unknown_app"
 NO_PREVIOUS = "no_previous"
 RUNTIME_MISSING = "runtime_missing"
