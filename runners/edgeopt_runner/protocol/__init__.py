@@ -34,6 +34,13 @@ verb                params                                  result
 ``gc``              ``keep: [digests]``                     ``removed: n, freed_bytes: n``
 ``clean``           ``force: bool``                         ``removed: bool``; takes all of ours away, and the root
                                                             too unless something else is in it
+``trust``           nothing                                 ``enrolled, insecure: bool``, versions ``root, timestamp,
+                                                            snapshot, targets`` (0: none), ``nonce`` (fresh, for one
+                                                            use), ``last_trusted_time``, ``clock_off_seconds``
+``enrol``           ``root: {...}, replace: bool``          as ``trust``; pins a root where none is pinned
+``trust_update``    ``roots: [..], timestamp, snapshot,     as ``trust``; verifies all of it against the pinned root
+                    targets: {...}, delegated: {name: ..},  and keeps it; what is left out is taken from what is there
+                    freshness: {...}``
 =================== ======================================= ==========================================================
 
 States of a job: ``queued`` (waits for the board's lock), ``running``, ``done``, ``lost`` (its supervisor is gone),
@@ -111,7 +118,11 @@ HEALTH_FAILED = "health_failed"
 BAD_MANIFEST = "bad_manifest"
 NOT_ENROLLED = "not_enrolled"
 UNSIGNED = "unsigned"
+ALREADY_ENROLLED = "already_enrolled"
+BAD_METADATA = "bad_metadata"
 BAD_SIGNATURE = "bad_signature"
+ROLLBACK_ATTACK = "rollback_attack"
+STALE = "stale"
 EXPIRED = "expired"
 OLDER = "older"  # a counter below one that was committed
 REVOKED = "revoked"
