@@ -1,30 +1,18 @@
-"""The HTML report: one page that opens without a network, with or without scripts.
-
-Every value passes `visible` and Jinja's autoescape; the page's own scripts and styles are named by hash in its content
-security policy, so that even an escape that failed could not run.
-"""
+"""The HTML report of a run: one page that opens without a network, with or without scripts."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from functools import cache
-from importlib import resources
-from typing import TYPE_CHECKING, Any
 
 from edgeopt.core.run import RunRecord
 from edgeopt.core.selection import Assessment
-from edgeopt.report import quantities, summary
+from edgeopt.report import page, quantities, summary
 from edgeopt.report.distribution import histograms
 from edgeopt.report.drawing import drawing_of
 from edgeopt.report.picture import Picture, picture_of
 from edgeopt.report.visible import visible
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 CHART_LIBRARY = "chart-4.6.1.umd.min.js"
 _EVIDENCE_ROWS = 80
@@ -41,11 +29,12 @@ def render_report(record: RunRecord) -> str:
         A whole HTML document in UTF-8 that loads nothing from anywhere.
     """
     picture = picture_of(record)
-    library = _resource("_vendor", CHART_LIBRARY).partition("//# sourceMappingURL")[0]
-    style, script = _resource("templates", "report.css"), _resource("templates", "report.js")
+    library = page.resource("_vendor", CHART_LIBRARY).partition("//# sourceMappingURL")[0]
+    style = page.resource("templates", "report.css")
+    script = page.resource("templates", "sort.js") + page.resource("templates", "report.js")
     assessments = record.selection.assessments if record.selection else ()
     best = summary.chosen(record)
-    return _environment().get_template("report.html").render(
+    return page.environment().get_template("report.html").render(
         record=record,
         summary=summary,
         best=best,
@@ -53,55 +42,17 @@ def render_report(record: RunRecord) -> str:
         drawing=drawing_of(picture) if picture else None,
         histograms=histograms(assessments),
         evidence=_evidence(best),
-        style=_trusted(style),
-        scripts=(_trusted(library), _trusted(script)) if picture else (_trusted(script),),
-        data=_trusted(_island(picture)),
-        policy=_policy([library, script] if picture else [script], style),
+        style=page.trusted(style),
+        scripts=(page.trusted(library), page.trusted(script)) if picture else (page.trusted(script),),
+        data=page.trusted(_island(picture)),
+        policy=page.policy([library, script] if picture else [script], style),
     )  # fmt: skip
-
-
-@cache
-def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("edgeopt.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
-    environment.globals["q"] = quantities
-    return environment
-
-
-@cache
-def _resource(folder: str, name: str) -> str:
-    return resources.files("edgeopt.report").joinpath(folder, name).read_text(encoding="utf-8")
-
-
-def _trusted(text: str) -> Any:
-    """Our own text, which the template must not escape."""
-    from markupsafe import Markup
-
-    return Markup(text)
 
 
 def _island(picture: Picture | None) -> str:
     """JSON that may stand between script tags: nothing in it can end or open one."""
     text = json.dumps(asdict(picture) if picture else None, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _policy(scripts: list[str], style: str) -> str:
-    """The content security policy: our scripts and our style by hash, nothing else, from nowhere."""
-    allowed = " ".join(_hash(script) for script in scripts)
-    return f"default-src 'none'; script-src {allowed}; style-src {_hash(style)}; base-uri 'none'; form-action 'none'"
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _evidence(best: Assessment | None) -> list[tuple[str, list[str]]]:
