@@ -1,4 +1,4 @@
-"""The worker: measures one variant with one setting under one plan, or checks a model for activation.
+"""The worker: measures one variant with one setting under one plan; `checking` is its like for activation.
 
 One fresh process a job. The order of the phases matters: memory of the run is read before golden outputs are compared
 again and before the evaluation set is run, and so is the board's state (facts: measurement §5.1).
@@ -14,7 +14,6 @@ from edgeopt_runner import (
     conditions,
     correctness,
     engines,
-    latency,
     loading,
     measure,
     memory,
@@ -34,11 +33,9 @@ Emit = Callable[[Dict[str, Any]], None]
 EVALUATION = "the evaluation set"
 _NO_MEMORY = re.compile(r"(fail|unable|could not|cannot)\w* to alloc|out of memory|bad.?alloc", re.IGNORECASE)
 
-_CHECK_WARMUP_RUNS = 5
-
 
 def run(root: str, job: Dict[str, Any], emit: Emit) -> Dict[str, Any]:
-    """Do a job of kind ``measure`` or ``check``.
+    """Do a job of kind ``measure``.
 
     Args:
         root: The runner's root, with the job's objects in it.
@@ -47,14 +44,13 @@ def run(root: str, job: Dict[str, Any], emit: Emit) -> Dict[str, Any]:
             measure, evaluate, evidence``.
 
     Returns:
-        ``status`` and ``detail``; for ``measure`` also ``measurement`` (as far as it got) and, with metric ``outputs``,
-        ``outputs``; for ``check`` also ``check``: ``passed, cosine, median_ns, reason``.
+        ``status``, ``detail``, ``measurement`` (as far as it got) and, with metric ``outputs``, ``outputs``.
     """
-    work = (_Check if job["kind"] == "check" else MeasureWork)(root, job, emit)
+    work = MeasureWork(root, job, emit)
     return work.result(*ended(work))
 
 
-def ended(work: "_Work") -> Tuple[str, str]:
+def ended(work: "Work") -> Tuple[str, str]:
     """Do the work and close its model; how it ended, and one sentence on what is not ``ok``."""
     status, detail = OK, ""
     try:
@@ -80,8 +76,8 @@ def _short_of_memory(error: Exception) -> str:
     return OOM if _NO_MEMORY.search(str(error)) else ""
 
 
-class _Work:
-    """What both kinds share: the loaded model and its golden samples."""
+class Work:
+    """What measuring and checking share: the loaded model and its golden samples."""
 
     def __init__(self, root: str, job: Dict[str, Any], emit: Emit) -> None:
         self.root = root
@@ -134,40 +130,6 @@ class _Work:
             self._session.close()
 
 
-class _Check(_Work):
-    """Kind ``check``: is this model right and fast enough to be active?"""
-
-    def __init__(self, root: str, job: Dict[str, Any], emit: Emit) -> None:
-        super(_Check, self).__init__(root, job, emit)
-        self.check: Dict[str, Any] = {"passed": False, "cosine": 0.0, "median_ns": None, "reason": ""}
-
-    def run(self) -> None:
-        """Golden samples, timed inferences, golden samples again."""
-        settings = self.job["settings"]
-        self.phase("import")
-        path = loading.verified_artifact(self.root, self.job["artifact"])
-        loading.import_runtime(settings["runtime"])
-        self.phase("load")
-        session = self.keep(loading.load(path, settings, self.digest))
-        self.phase("golden")
-        before = self.compare(session)
-        self.phase("measure")
-        calls = loading.lanes(session, self.feeds(session), settings, self.digest)[0]
-        measure.timed_runs(calls, _CHECK_WARMUP_RUNS)
-        median_ns = int(latency.median(measure.timed_runs(calls, max(1, int(self.job.get("runs") or 1)))))
-        judged = correctness.judge(before, self.compare(session))
-        reason, limit_ns = judged["reason"], self.job.get("max_latency_ns")
-        if not reason and limit_ns is not None and median_ns > limit_ns:
-            reason = "median %.3f ms, more than %.3f ms" % (median_ns / 1e6, limit_ns / 1e6)
-        self.check = {"passed": not reason, "cosine": judged["cosine"], "median_ns": median_ns, "reason": reason}
-
-    def result(self, status: str, detail: str) -> Dict[str, Any]:
-        """The result's fields."""
-        if status != OK:
-            self.check = dict(self.check, passed=False, reason=detail)
-        return {"status": status, "detail": detail, "check": self.check}
-
-
 def board_before(root: str, job: Dict[str, Any]) -> Dict[str, Any]:
     """Know the board, let it cool down and quieten: ``fingerprint``, ``cool_down`` and ``idle_share``."""
     plan = job["plan"]
@@ -185,7 +147,7 @@ def _runs(measured: measure.Measured, seconds: float) -> int:
     return len(measured.latency["samples_ns"])
 
 
-class MeasureWork(_Work):
+class MeasureWork(Work):
     """Kind ``measure``: the phases of a measurement, its record filled as they end."""
 
     def __init__(self, root: str, job: Dict[str, Any], emit: Emit) -> None:

@@ -323,7 +323,11 @@ def test_numpy_is_not_loaded_before_the_runtime_is(board):
 def test_a_check_passes_a_right_model_with_its_median(board):
     answer = board.work(check_job(board))["result"]
     assert (answer["status"], answer["detail"]) == ("ok", "")
-    assert set(answer["check"]) == {"passed", "cosine", "median_ns", "reason"}
+    assert set(answer["check"]) == {
+        *("passed", "cosine", "median_ns", "reason", "samples_ns", "memory_bytes", "disturbed"),
+    }
+    assert len(answer["check"]["samples_ns"]) == 20
+    assert answer["check"]["memory_bytes"] > MIB
     assert answer["check"]["passed"]
     assert answer["check"]["median_ns"] > 0
 

@@ -70,6 +70,9 @@ def outputs_of(model: Path, inputs: np.ndarray) -> np.ndarray:
     return np.stack([session.run(None, {"x": item})[0] for item in inputs])
 
 
+ENTRIES = {"check": "checking"}
+
+
 class Board:
     """A runner's root with a model, golden samples and a labelled evaluation set."""
 
@@ -121,11 +124,11 @@ class Board:
         return {**job, **fields}
 
     def work(
-        self, job: dict[str, Any], *, fault: str = "", python: str = sys.executable, entry: str = "worker"
+        self, job: dict[str, Any], *, fault: str = "", python: str = sys.executable, entry: str = ""
     ) -> dict[str, Any]:
         """Run a job in a fresh process: ``events``, ``result``, its ``modules``, its ``peak_bytes`` since warm-up.
 
-        `entry` is the runner's module whose ``run`` does the kind.
+        `entry` is the runner's module whose ``run`` does the kind; by default the one that does it in the runner.
         """
         order, answer = self.root / "order.json", self.root / "answer.json"
         order.write_text(json.dumps(job))
@@ -134,7 +137,15 @@ class Board:
         environment["PYTHONPATH"] = str(Path(__file__).parents[2] / "runners")
         if fault:
             environment["EDGEOPT_FAULT"] = fault
-        command = [python, "-c", _RUN, str(self.root), str(order), str(answer), entry]
+        command = [
+            python,
+            "-c",
+            _RUN,
+            str(self.root),
+            str(order),
+            str(answer),
+            entry or ENTRIES.get(job["kind"], "worker"),
+        ]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(answer.read_text())
