@@ -11,6 +11,7 @@ from edgeopt_runner.locks import FileLock, board_lock_path
 from edgeopt_runner.protocol import BUSY
 from edgeopt_runner.refusals import Refusal
 from edgeopt_runner.release_store import LOCK
+from edgeopt_runner.trust import state
 
 DAY_SECONDS = 86400.0
 OLD_JOB_DAYS = 7
@@ -23,6 +24,7 @@ _NAMED = {
     "runner": re.compile(r"[0-9a-f]{64}\Z|current(\.[0-9]+)?\Z"),
     "objects": re.compile(r"[0-9a-f]{64}(\.|\Z)"),
     "jobs": _JOB,
+    "trust": state.NAMES,
 }
 """What is ours by its name, by folder."""
 
@@ -164,6 +166,8 @@ def clean(root: str, force: bool) -> Dict[str, Any]:
 def _ours(root: str) -> Iterable[str]:
     """Everything below the root that the runner made."""
     for folder, pattern in _NAMED.items():
+        if folder == state.FOLDER and os.environ.get(state.DOOR_VARIABLE):
+            continue  # who may only talk to the runner may not make the board forget whom it trusts
         for name in _entries(os.path.join(root, folder)):
             if pattern.match(name):
                 yield os.path.join(root, folder, name)

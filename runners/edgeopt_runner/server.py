@@ -97,6 +97,15 @@ def _clean(root: str, params: Params) -> Dict[str, Any]:
     return cleanup.clean(root, _param(params, "force", bool, False))
 
 
+def _trusting(name: str) -> Callable[[str, Params], Dict[str, Any]]:
+    def answer(root: str, params: Params) -> Dict[str, Any]:
+        from edgeopt_runner.trust import verbs
+
+        return getattr(verbs, name)(root, params)  # type: ignore[no-any-return]
+
+    return answer
+
+
 VERBS: Dict[str, Callable[[str, Params], Dict[str, Any]]] = {
     "hello": _hello,
     "probe": _probe,
@@ -111,6 +120,9 @@ VERBS: Dict[str, Callable[[str, Params], Dict[str, Any]]] = {
     "apps": _apps,
     "gc": _gc,
     "clean": _clean,
+    "trust": _trusting("trust"),
+    "enrol": _trusting("enrol"),
+    "trust_update": _trusting("trust_update"),
 }
 """Every verb by name: takes the root and the request's parameters, returns the result or raises Refusal."""
 

@@ -1,6 +1,7 @@
 """Where things lie under the runner's root, and how files there are replaced so that a power cut cannot spoil them.
 
-``runner/<sha256>/``, ``objects/<sha256>`` (and ``.part``, ``.lock``), ``jobs/<id>/``, ``apps/<name>/``, ``env/<key>/``.
+``runner/<sha256>/``, ``objects/<sha256>`` (and ``.part``, ``.lock``), ``jobs/<id>/``, ``apps/<name>/``, ``env/<key>/``,
+``trust/``.
 Names in requests are matched against patterns here; no path ever comes from a request.
 """
 
@@ -12,7 +13,7 @@ from typing import Any, Dict, Iterable, List
 from edgeopt_runner.protocol import BAD_REQUEST
 from edgeopt_runner.refusals import Refusal, refusal_of
 
-FOLDERS = ("runner", "objects", "jobs", "apps", "env")
+FOLDERS = ("runner", "objects", "jobs", "apps", "env", "trust")
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _IDENTIFIER = re.compile(r"[0-9a-f]{32}\Z")
