@@ -12,8 +12,17 @@ from edgeopt_runner import faults, links, storage, transfer
 from edgeopt_runner.locks import FileLock
 from edgeopt_runner.patch_streams import StreamReader
 from edgeopt_runner.protocol import BAD_PATCH, BUSY, DIGEST_MISMATCH, MISSING_OBJECT, OK
-from edgeopt_runner.protocol.patch_format import ADD, COPY, DATA, OPERATION, RAW, XOR, BadPatch, Patch
-from edgeopt_runner.protocol.patch_format import decoder_share, parse
+from edgeopt_runner.protocol.patch_format import (
+    COPY,
+    DATA,
+    OPERATION,
+    RAW,
+    XOR,
+    BadPatch,
+    Patch,
+    decoder_share,
+    parse,
+)
 from edgeopt_runner.refusals import Refusal
 from edgeopt_runner.release_store import ReleaseStore
 
