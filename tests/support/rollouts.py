@@ -66,7 +66,7 @@ def plan_of(boards: list[BoardProgress], **gate: float) -> Plan:
         manifest="ab" * 32,
         waves=("1", "25%", "100%"),
         boards=tuple(PlannedBoard(b.board, b.profile, b.site, b.wave, "update", "", 26_214_400) for b in boards),
-        gate=GatePolicy(soak_seconds=600.0, **gate),
+        gate=replace(GatePolicy(max_slower=0.10, soak_seconds=600.0), **gate),
         caps=Caps(concurrency=16, bytes_per_second=5_000_000),
         digest="cd" * 32,
     )

@@ -23,7 +23,7 @@ def render_rollout(rollout: Rollout, *, command: str = "", log: Sequence[Entry] 
     """
     style = page.resource("templates", "report.css") + page.resource("templates", "rollout.css")
     script = page.resource("templates", "sort.js")
-    boards = fleet_summary.urgent_first(rollout.boards)
+    boards = fleet_summary.urgent_first(rollout.boards, rollout)
     return page.environment().get_template("rollout.html").render(
         rollout=rollout,
         summary=fleet_summary,

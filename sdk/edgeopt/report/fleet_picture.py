@@ -11,10 +11,10 @@ from edgeopt.report import fleet_summary as summary
 from edgeopt.report import quantities as q
 from edgeopt.report.axes import Axis, axis_for
 
-WIDTH, LEFT, RIGHT, TOP = 960, 170, 90, 34
-_ROW = 22
+WIDTH, LEFT, RIGHT, TOP = 640, 180, 84, 10
+_ROW = 26
 _MOST_BOARDS = 24
-_CHARACTERS = 22
+_CHARACTERS = 16
 _KINDS = {"committed": "kept", "rolled_back": "back", "failed": "back", "bricked": "back"}
 
 
@@ -143,13 +143,21 @@ def _row(index: int, board: BoardProgress, axis: Axis, allowed: float) -> PairRo
     found = summary.change(board)
     return PairRow(
         y=TOP + _ROW * index + _ROW // 2,
-        label=board.board if len(board.board) <= _CHARACTERS else board.board[: _CHARACTERS - 1] + "…",
+        label=_short(board.board),
         kind=_KINDS.get(board.state, "open"),
         before=_dot(board.before, axis, "before"),
         after=_dot(board.after, axis, "after"),
         budget_x=_x(axis, board.before.median_ns * allowed / 1e6),
         change=summary.percent(found if found is not None else 0.0),
     )
+
+
+def _short(name: str) -> str:
+    """A board's name with its middle left out: names of a fleet differ at their ends."""
+    if len(name) <= _CHARACTERS:
+        return name
+    half = (_CHARACTERS - 1) // 2
+    return f"{name[:half]}…{name[-half - 1 :]}"
 
 
 def _dot(figures: HealthFigures, axis: Axis, name: str) -> Dot:
@@ -194,9 +202,9 @@ def timeline_of(rollout: Rollout) -> Timeline | None:
         Moment(place(gate.judged_at), TOP + 44 * rows.get(gate.wave, 0) + 22, gate.verdict, summary.gate_line(gate))
         for gate in rollout.gates
     )
-    shown = summary.urgent_first(boards)[:1500]
+    shown = summary.urgent_first(boards, rollout)[:1500]
     height = TOP + 44 * len(rows) + 30
-    ticks = tuple((place(rollout.started_at + span * part / 4), _after(span * part / 4)) for part in range(5))
+    ticks = tuple((place(rollout.started_at + span * part / 2), _after(span * part / 2)) for part in range(3))
     names = tuple((TOP + 44.0 * index + 26, f"wave {number}") for number, index in rows.items())
     return Timeline(tuple(dot(*pair) for pair in enumerate(shown)), gates, names, ticks, height)
 

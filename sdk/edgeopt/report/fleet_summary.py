@@ -176,11 +176,15 @@ def over_budget(board: BoardProgress, rollout: Rollout) -> bool:
     return found is not None and found > rollout.plan.gate.max_slower
 
 
-def urgent_first(boards: Sequence[BoardProgress]) -> tuple[BoardProgress, ...]:
+def urgent_first(boards: Sequence[BoardProgress], rollout: Rollout) -> tuple[BoardProgress, ...]:
     """Boards that need looking at first, then those at work, then the rest in their order; at most `MOST_ROWS`."""
-    ranks = {"bricked": 0, "rolled_back": 1, "failed": 2, "unreachable": 3, "waiting": 5, "pending": 6}
-    rank = {**ranks, "committed": 8, "skipped": 7}
-    return tuple(sorted(boards, key=lambda board: rank.get(board.state, 4))[:MOST_ROWS])
+    ranks = {"bricked": 0, "rolled_back": 1, "failed": 2, "unreachable": 3, "waiting": 6}
+    ranks |= {"committed": 7, "skipped": 8, "pending": 9}
+
+    def rank(board: BoardProgress) -> int:
+        return 4 if board.state == "committed" and over_budget(board, rollout) else ranks.get(board.state, 5)
+
+    return tuple(sorted(boards, key=rank)[:MOST_ROWS])
 
 
 def gate_line(gate: GateVerdict) -> str:
