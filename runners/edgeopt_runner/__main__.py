@@ -1,4 +1,4 @@
-"""Entry of the bundle: ``serve``, ``receive``, ``send``, ``supervise`` and ``work`` (see the package `protocol`)."""
+"""Entry of the bundle (see the package `protocol`), and of the board's own agent: ``pull``."""
 
 import argparse
 import os
@@ -13,11 +13,14 @@ from edgeopt_runner.refusals import Refusal, refusal_of
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="edgeopt_runner", description="The device side of edgeopt.")
     actions = parser.add_subparsers(dest="action")
-    for name in ("serve", "receive", "send", "supervise", "work"):
+    for name in ("serve", "receive", "send", "supervise", "work", "pull"):
         action = actions.add_parser(name)
         action.add_argument("--root", required=True)
         if name in ("receive", "send"):
             action.add_argument("--sha256", required=True)
+        if name == "pull":
+            action.add_argument("--every", type=float, default=0.0, metavar="SECONDS", help="poll for ever")
+            action.add_argument("--once", action="store_true", help="poll once, which is what is done without --every")
         if name == "receive":
             action.add_argument("--size", required=True, type=int)
         if name in ("supervise", "work"):
@@ -64,7 +67,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.action is None:
-        parser.error("one of serve, receive, send, supervise, work is needed")
+        parser.error("one of serve, receive, send, supervise, work, pull is needed")
     faults.check()
     arguments.root = storage.expand(arguments.root)
     if arguments.action == "supervise":
@@ -75,6 +78,10 @@ def main(argv: Optional[List[str]] = None) -> int:
         from edgeopt_runner.work import work
 
         return work(arguments.root, arguments.job, arguments.document, arguments.events_fd, arguments.parent)
+    if arguments.action == "pull":
+        from edgeopt_runner.agent.run import pull
+
+        return pull(arguments.root, 0.0 if arguments.once else arguments.every)
     return _converse(arguments, _frames_only())
 
 

@@ -4,13 +4,15 @@ import os
 import re
 import shutil
 import time
-from typing import Any, Dict, Iterable, List, Set
+from typing import Any, Dict, Iterable, List, Set, Tuple
 
 from edgeopt_runner import environment, jobs, leases, runtimes, storage
+from edgeopt_runner.agent import FILES as AGENT_FILES
 from edgeopt_runner.locks import FileLock, board_lock_path
 from edgeopt_runner.protocol import BUSY
 from edgeopt_runner.refusals import Refusal
-from edgeopt_runner.release_store import LOCK
+from edgeopt_runner.release_store import LOCK, MANIFEST, ReleaseStore
+from edgeopt_runner.updates import ballast, events
 from edgeopt_runner.trust import state
 
 DAY_SECONDS = 86400.0
@@ -20,11 +22,13 @@ _SHA = re.compile(r"[0-9a-f]{64}\Z")
 _JOB = re.compile(r"[0-9a-f]{32}\Z")
 _LIVE = ("queued", "running")
 _NAMED = {
-    "": re.compile(re.escape(runtimes.CACHE) + r"(\.[0-9]+\.tmp)?\Z"),
+    "": re.compile(re.escape(runtimes.CACHE) + r"(\.[0-9]+\.tmp)?\Z|" + re.escape(ballast.NAME) + r"\Z"),
+    events.FOLDER: re.compile(re.escape(events.NAME) + r"(\.1)?\Z"),
     "runner": re.compile(r"[0-9a-f]{64}\Z|current(\.[0-9]+)?\Z"),
     "objects": re.compile(r"[0-9a-f]{64}(\.|\Z)"),
     "jobs": _JOB,
     "trust": state.NAMES,
+    "agent": AGENT_FILES,
 }
 """What is ours by its name, by folder."""
 
@@ -59,28 +63,33 @@ def _live_jobs(root: str) -> List[str]:
     return [job_id for job_id in _job_ids(root) if jobs.status(root, job_id)["state"] in _LIVE]
 
 
-def _wanted(root: str) -> Set[str]:
-    """Digests that a release, a live job or a job younger than a day names."""
-    wanted: Set[str] = set()
-    live = set(_live_jobs(root))
+def wanted(root: str, without: Iterable[str] = ()) -> Set[str]:
+    """Digests that a release, a live job or a job younger than a day names.
+
+    Args:
+        root: The runner's root.
+        without: Folders of releases that count as gone.
+    """
+    found: Set[str] = set()
+    live, gone = set(_live_jobs(root)), set(without)
     for job_id in _job_ids(root):
         folder = storage.job_folder(root, job_id)
         if job_id in live or _age_days(os.path.join(folder, "job.json")) < 1:
             for name in ("job.json", "result.json"):
-                wanted.update(storage.digests_named_in(os.path.join(folder, name)))
+                found.update(storage.digests_named_in(os.path.join(folder, name)))
     for folder, _, names in os.walk(os.path.join(root, "apps")):
         for name in names:
-            if name.endswith(".json"):
-                wanted.update(storage.digests_named_in(os.path.join(folder, name)))
-    return wanted
+            if name == MANIFEST and folder not in gone:
+                found.update(storage.digests_named_in(os.path.join(folder, name)))
+    return found
 
 
-def _unwanted_objects(root: str, wanted: Set[str]) -> Iterable[str]:
+def _unwanted_objects(root: str, kept: Set[str]) -> Iterable[str]:
     folder = os.path.join(root, "objects")
     for name in _entries(folder):
         path = os.path.join(folder, name)
         stale = not _SHA.match(name) and _age_days(path) > OLD_PART_DAYS
-        if stale or _SHA.match(name) and name not in wanted:
+        if stale or _SHA.match(name) and name not in kept:
             yield path
 
 
@@ -116,15 +125,52 @@ def _running_commands() -> bytes:
     return b"\0".join(commands)
 
 
-def collect_garbage(root: str, keep: Iterable[str]) -> Dict[str, Any]:
-    """Remove what nobody refers to (verb ``gc``): objects, jobs of a week ago, older runners, stale partial uploads."""
-    wanted = _wanted(root).union(storage.check_digest(digest) for digest in keep)
-    removed = freed = 0
-    for path in [*_unwanted_objects(root, wanted), *_old_jobs(root), *_old_runners(root)]:
+def collect_garbage(root: str, keep: Iterable[str], tight: bool = False) -> Dict[str, Any]:
+    """Remove what nobody refers to (verb ``gc``): objects, jobs of a week ago, older runners, stale partial uploads.
+
+    Args:
+        root: The runner's root.
+        keep: Digests that stay in any case.
+        tight: Remove releases too that no pointer leads to and no application holds.
+    """
+    free_before = storage.free_bytes(root)
+    removed = sum(_drop_spare_releases(store) for store in _stores(root)) if tight else 0
+    kept = wanted(root).union(storage.check_digest(digest) for digest in keep)
+    freed = max(0, storage.free_bytes(root) - free_before) if removed else 0
+    for path in [*_unwanted_objects(root, kept), *_old_jobs(root), *_old_runners(root)]:
         freed += _size_bytes(path)
         _remove(path)
         removed += 1
     return {"removed": removed, "freed_bytes": freed}
+
+
+def collectable_bytes(root: str, keep: Iterable[str]) -> int:
+    """What a tight `collect_garbage` would free of objects and releases; nothing is removed."""
+    spare = [store.folder(number) for store in _stores(root) for number in store.spare()]
+    kept = wanted(root, spare).union(keep)
+    files = [os.path.join(folder, name) for folder in spare for name in _entries(folder)]
+    seen: Dict[Tuple[int, int], int] = {}
+    freed = 0
+    for path in [*files, *_unwanted_objects(root, kept)]:
+        facts = os.lstat(path)
+        inode = (facts.st_dev, facts.st_ino)
+        seen[inode] = seen.get(inode, 0) + 1
+        if seen[inode] == facts.st_nlink:  # its last name goes with the others
+            freed += facts.st_size
+    return freed
+
+
+def _stores(root: str) -> List[ReleaseStore]:
+    return [ReleaseStore(root, os.path.basename(path)) for path in _apps(root)]
+
+
+def _drop_spare_releases(store: ReleaseStore) -> int:
+    """Discard what no pointer leads to; nothing while the application is being changed."""
+    try:
+        with store.locked():
+            return sum(store.discard(number) for number in store.spare())
+    except Refusal:
+        return 0
 
 
 def _remove(path: str) -> None:

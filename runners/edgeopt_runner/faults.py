@@ -49,6 +49,11 @@ POINTS = {
     "trust.root": "a root is verified, not kept; match: its version, here and below",
     "trust.memory": "the metadata are verified, the nonce is not used up",
     "trust.metadata": "the nonce is used up, the metadata are not kept",
+    "pull.trusted": "an agent has brought and verified the metadata of its store, nothing else",
+    "pull.block": "part of a file from the store is written; match: its digest",
+    "pull.blob": "a file of a release is here; match: the app, here and below",
+    "pull.submit": "all is here, the agent has written down what it is about to order",
+    "pull.done": "the update has ended, the agent has not written that down",
     "environment.rename": "an environment is whole in its temporary folder; match: the key, here and below",
     "environment.switch": "an environment bears its name, `env/current` is not moved",
 }

@@ -97,6 +97,12 @@ def _clean(root: str, params: Params) -> Dict[str, Any]:
     return cleanup.clean(root, _param(params, "force", bool, False))
 
 
+def _agent(root: str, params: Params) -> Dict[str, Any]:
+    from edgeopt_runner.agent import verbs
+
+    return verbs.agent(root, params)
+
+
 def _trusting(name: str) -> Callable[[str, Params], Dict[str, Any]]:
     def answer(root: str, params: Params) -> Dict[str, Any]:
         from edgeopt_runner.trust import verbs
@@ -123,6 +129,7 @@ VERBS: Dict[str, Callable[[str, Params], Dict[str, Any]]] = {
     "trust": _trusting("trust"),
     "enrol": _trusting("enrol"),
     "trust_update": _trusting("trust_update"),
+    "agent": _agent,
 }
 """Every verb by name: takes the root and the request's parameters, returns the result or raises Refusal."""
 

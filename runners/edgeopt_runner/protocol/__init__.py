@@ -31,6 +31,8 @@ verb                params                                  result
 ``cancel``          ``job_id``                              ``state``
 ``apps``            nothing                                 ``apps: [{app, current, previous, sha256, settings,
                                                             created, healthy}]``
+``agent``           ``settings: {...}, certificates:        ``configured, device_id, url, public_key, enrolled,
+                    text`` or ``remove: true`` or nothing   python, bundle``; of the board's own pull agent
 ``gc``              ``keep: [digests]``                     ``removed: n, freed_bytes: n``
 ``clean``           ``force: bool``                         ``removed: bool``; takes all of ours away, and the root
                                                             too unless something else is in it

@@ -1,0 +1,110 @@
+"""What the agent asks of its own board: what is trusted, what runs, and whether a release may come."""
+
+import time
+from typing import Any, Dict, List, Optional, Tuple
+
+from edgeopt_runner import storage
+from edgeopt_runner.agent.memory import Memory
+from edgeopt_runner.agent.metadata import Brought, bring
+from edgeopt_runner.agent.tree import Tree
+from edgeopt_runner.protocol import NOT_ENROLLED, offers
+from edgeopt_runner.refusals import Refusal
+from edgeopt_runner.release_store import ReleaseStore
+from edgeopt_runner.trust import state, targets, verbs
+from edgeopt_runner.trust.chain import Trusted
+from edgeopt_runner.trust.targets import VerifiedTargets
+from edgeopt_runner.updates.app_state import state_of
+
+
+class Board:
+    """This board.
+
+    Args:
+        root: The runner's root.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._verified: Optional[VerifiedTargets] = None
+
+    def refresh(self, tree: Tree, memory: Memory) -> None:
+        """Bring the metadata that are new, and trust them if all of them are sound.
+
+        Raises:
+            Refusal: ``not_enrolled``, what bringing them raises, or why they are not trusted.
+        """
+        held = self._held()
+        version = held.timestamp.version if held.timestamp is not None else 0
+        brought = bring(tree, held, memory.etag(tree.url, version))
+        self.trust(brought)
+        held = self._held()
+        if held.timestamp is not None:
+            memory.keep_etag(tree.url, held.timestamp.version, brought.etag)
+
+    def trust(self, brought: Brought) -> None:
+        """Trust files if all of them are sound and none has expired; without a nonce, so by the clock.
+
+        Raises:
+            Refusal: ``not_enrolled``, ``expired``, ``bad_metadata``, ``bad_signature`` or ``rollback_attack``.
+        """
+        verbs.pulled(self.root, brought.params(), time.time())
+        self._verified = targets.verified(self.root)
+
+    def _held(self) -> Trusted:
+        held = state.load(self.root)
+        if held is None:
+            remedy = "On the host: edgeopt device enrol NAME."
+            raise Refusal(NOT_ENROLLED, "this board has no root of trust", remedy)
+        return held
+
+    def now(self) -> float:
+        """Seconds since the epoch: the clock's, or the last signed time where the clock is behind it."""
+        return max(time.time(), state.memory(self.root).last_trusted_time)
+
+    def believe(self, signed_time: float) -> None:
+        """Let a time that a verified file bears count, up to the first expiry of the metadata that vouch for it."""
+        with state.locked(self.root):
+            known = state.memory(self.root)
+            limit = self._verified.expires if self._verified is not None else 0
+            if known.last_trusted_time < min(signed_time, limit):
+                state.remember(self.root, known._replace(last_trusted_time=int(min(signed_time, limit))))
+
+    def offered(self, apps: Tuple[str, ...]) -> List[str]:
+        """Target paths of the rollout files that are signed, of these apps (none named: of all)."""
+        held = self._held()
+        files = [held.targets, *held.delegated.values()]
+        paths = {path for file in files if file is not None for path in file.signed["targets"]}
+        return sorted(path for path in paths if self._is_offer(path, apps) and self.target(path))
+
+    @staticmethod
+    def _is_offer(path: str, apps: Tuple[str, ...]) -> bool:
+        app = offers.app_of(path)
+        return bool(app) and (not apps or app in apps)
+
+    def target(self, path: str) -> Optional[Dict[str, Any]]:
+        """``sha256`` and ``length`` of a signed target; ``None`` where there is none."""
+        if self._verified is None:
+            self._verified = targets.verified(self.root)
+        return self._verified.find(path) if self._verified is not None else None
+
+    def fence(self, app: str) -> int:
+        """The highest fence that an order for the app bore: pulling does not overtake an operator, nor yield."""
+        return int(state_of(ReleaseStore(self.root, app).journal.last()).fence)
+
+    def preflight(self, order: Dict[str, Any]) -> Dict[str, Any]:
+        """What the verb ``preflight`` says of an order. Raises Refusal."""
+        from edgeopt_runner import server
+
+        storage.prepare(self.root)
+        return server.VERBS["preflight"](self.root, dict(order, insecure_unsigned=False))
+
+    def releases(self) -> List[Dict[str, Any]]:
+        """What the verb ``releases`` says, every active file hashed. Raises Refusal."""
+        from edgeopt_runner import server
+
+        found: List[Dict[str, Any]] = server.VERBS["releases"](self.root, {"verify": True})["apps"]
+        return found
+
+    def versions(self) -> Dict[str, Any]:
+        """Versions of the metadata that this board trusts, and whether it counts as insecure."""
+        return targets.summary(self.root)

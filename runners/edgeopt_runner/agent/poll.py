@@ -1,0 +1,155 @@
+"""One poll: what the store offers this board now, verified, fetched, and carried out by the supervisor.
+
+Everything that it does may be broken off anywhere: files resume, an update that was begun is collected by the next
+poll, and what was carried out is found to be carried out.
+"""
+
+import time
+from typing import Any, Callable, Dict, List, NamedTuple
+
+from edgeopt_runner import faults
+from edgeopt_runner.agent import STORE_REFUSED, orders
+from edgeopt_runner.agent.board import Board
+from edgeopt_runner.agent.memory import Memory, pause_polls
+from edgeopt_runner.agent.settings import Settings, labels_of
+from edgeopt_runner.agent.tree import Tree
+from edgeopt_runner.protocol import offers
+from edgeopt_runner.protocol.offers import Offer
+from edgeopt_runner.refusals import Refusal, refusal_of
+from edgeopt_runner.updates.manifest import LARGEST_BYTES
+
+SETTLED = ("committed", "rolled_back", "aborted", "safe_stop")
+"""Ends of an offer that are not tried again by themselves."""
+
+Clock = Callable[[], time.struct_time]
+
+Verdict = NamedTuple("Verdict", [("app", str), ("release", str), ("outcome", str), ("code", str), ("reason", str)])
+"""What became of an app in a poll: an outcome of an update, or ``nothing``, ``left_out``, ``waiting``, ``paused``,
+``drift`` (it was committed, and somebody has changed it since), ``failed`` (it could not be brought here)."""
+
+
+class Poll:
+    """One look at the store.
+
+    Args:
+        board: What this board trusts and runs.
+        settings: Who it is.
+        tree: The store.
+        memory: What it remembers.
+        clock: Local time, for windows.
+    """
+
+    def __init__(
+        self, board: Board, settings: Settings, tree: Tree, memory: Memory, clock: Clock = time.localtime
+    ) -> None:
+        self._board, self._settings, self._tree, self._memory = board, settings, tree, memory
+        self._clock = clock
+
+    def run(self) -> List[Verdict]:
+        """Look, and do what is to be done.
+
+        Returns:
+            One verdict an app.
+
+        Raises:
+            Refusal: The metadata could not be brought or were refused; nothing was done.
+        """
+        self._memory.polls += 1
+        self._board.refresh(self._tree, self._memory)
+        faults.point("pull.trusted")
+        return [self._app(path) for path in self._board.offered(self._settings.apps)]
+
+    def _app(self, path: str) -> Verdict:
+        """What becomes of the offer at a target path; what goes wrong is a verdict too, so that others go on."""
+        app = offers.app_of(path)
+        try:
+            return self._taken(self._offer(path, app))
+        except (Refusal, OSError) as error:
+            refusal = refusal_of(error)
+            return Verdict(app, "", "failed", refusal.code, refusal.message)
+
+    def _offer(self, path: str, app: str) -> Offer:
+        data = self._bring_target(path, offers.LIMIT_BYTES)
+        try:
+            offer = offers.read(data)
+        except ValueError as error:
+            raise Refusal(STORE_REFUSED, "%s is refused: %s" % (path, error), "Offer the release again.")
+        if offer.app != app:
+            raise Refusal(STORE_REFUSED, "%s offers %s" % (path, offer.app), "Offer the release again.")
+        self._board.believe(offer.created)
+        return offer
+
+    def _bring_target(self, path: str, limit: int) -> bytes:
+        """The bytes of a signed target. Raises Refusal."""
+        found = self._board.target(path)
+        if found is None or found["length"] > limit:
+            raise Refusal(STORE_REFUSED, "%s is not signed, or has more than %d bytes" % (path, limit))
+        folder, _, name = path.rpartition("/")
+        place = "targets/%s/%s.%s" % (folder, found["sha256"], name)
+        with open(self._tree.bring(self._board.root, place, found["sha256"], found["length"]), "rb") as stream:
+            return stream.read(limit)
+
+    def _taken(self, offer: Offer) -> Verdict:
+        why = offers.why_not(offer, self._settings.device_id, labels_of(self._settings))
+        if why:
+            return _verdict(offer, "left_out", reason=why)
+        if self._board.now() < offer.not_before:
+            return _verdict(offer, "waiting", reason="it begins at %d (seconds since the epoch)" % offer.not_before)
+        manifest = self._board.target(offer.target)
+        if manifest is None:
+            raise Refusal(STORE_REFUSED, "%s is offered and not signed" % offer.target, "Publish it again.")
+        record = self._memory.app(offer.app, offer.rollout_id, manifest["sha256"])
+        if record["pause"] > 0:
+            self._memory.note(offer.app, dict(record, pause=record["pause"] - 1))
+            return _verdict(offer, "paused", record["code"], record["reason"])
+        if record["outcome"] in SETTLED and record["outcome"] != "committed":
+            return _verdict(offer, record["outcome"], record["code"], record["reason"])
+        self._bring_target(offer.target, LARGEST_BYTES)
+        return self._prepared(offer, record)
+
+    def _prepared(self, offer: Offer, record: Dict[str, Any]) -> Verdict:
+        """Ask the board what it needs, bring that, and update when the window is open."""
+        order = self._order(offer, record)
+        found = self._board.preflight(order)
+        if found["action"] != "update":
+            outcome = {"nothing": "nothing", "skip": "skipped"}.get(found["action"], "aborted")
+            return self._noted(offer, record, {"outcome": outcome, "code": found["code"], "reason": found["reason"]})
+        if record["outcome"] == "committed" and found["before"].get("verified"):
+            return _verdict(offer, "drift", reason="it was committed, and %s runs now" % found["before"]["version"])
+        for need in found["needs"]:
+            self._tree.bring(self._board.root, "blobs/%s" % need["sha256"], need["sha256"], need["size"])
+            faults.point("pull.blob", match=offer.app)
+        local = self._clock()
+        if not offers.is_open(offer.window, local.tm_wday, local.tm_hour * 60 + local.tm_min):
+            return _verdict(offer, "waiting", reason="its window is closed; the files are here")
+        return self._carried_out(offer, record, order)
+
+    def _order(self, offer: Offer, record: Dict[str, Any]) -> Dict[str, Any]:
+        fixed = {"app": offer.app, "manifest": record["manifest"], "target": offer.target}
+        place = {"profile": self._settings.profile, "fence": self._board.fence(offer.app)}
+        return dict(fixed, rollout=offer.rollout_id, **place)
+
+    def _carried_out(self, offer: Offer, record: Dict[str, Any], order: Dict[str, Any]) -> Verdict:
+        self._memory.note(offer.app, record)
+        faults.point("pull.submit", match=offer.app)
+        job = orders.update_job(order, self._settings.device_id, record["attempt"])
+        update = orders.carry_out(self._board.root, job)
+        faults.point("pull.done", match=offer.app)
+        return self._noted(offer, record, update)
+
+    def _noted(self, offer: Offer, record: Dict[str, Any], update: Dict[str, Any]) -> Verdict:
+        """Remember an end, to be reported; one that another try may mend gets one, some polls later."""
+        outcome, code, reason = (str(update.get(name) or "") for name in ("outcome", "code", "reason"))
+        again = orders.is_worth_another_try(update)
+        known = (outcome, code) == (record["outcome"], record["code"]) and not again
+        changed = dict(record, outcome="retry" if again else outcome, code=code, reason=reason, release=offer.release)
+        if again:
+            changed.update(attempt=record["attempt"] + 1, pause=pause_polls(record["attempt"]))
+        changed.update({name: update.get(name) for name in ("before", "after") if update.get(name)})
+        if not known:
+            self._memory.note(offer.app, dict(changed, reported=False))
+        return _verdict(offer, outcome, code, reason)
+
+
+def _verdict(offer: Offer, outcome: str, code: str = "", reason: str = "") -> Verdict:
+    return Verdict(offer.app, offer.release, outcome, code, reason)
