@@ -81,6 +81,10 @@ class StoreError(EdgeoptError, OSError):
     """The artifact store or the ledger cannot be read or written."""
 
 
+class SigningError(EdgeoptError, ValueError):
+    """A key is missing or locked, or signed metadata is missing, expired, damaged or signed by too few."""
+
+
 class BudgetError(EdgeoptError):
     """No variant meets the budget. The run is whole and the best so far is on disk."""
 
