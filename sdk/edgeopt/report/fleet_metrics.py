@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import get_args
 
 from edgeopt.core.release import BoardRelease, HealthFigures
 from edgeopt.core.rollout import BoardState, Rollout, RolloutState
+from edgeopt.core.sighting import Sighting
 from edgeopt.report.fleet_summary import counts_of
 from edgeopt.report.visible import visible
 
@@ -22,25 +22,7 @@ _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 Labels = Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class SeenBoard:
-    """A board as it was seen last.
-
-    Attributes:
-        name, profile: Who.
-        seen_at: When it answered last, in seconds since the epoch; 0 where it never did.
-        reachable: Whether it answered when it was asked last.
-        releases: What it said it has, one an app.
-    """
-
-    name: str
-    profile: str
-    seen_at: float
-    reachable: bool
-    releases: Sequence[BoardRelease] = ()
-
-
-def exposition(rollouts: Sequence[Rollout], boards: Sequence[SeenBoard]) -> str:
+def exposition(rollouts: Sequence[Rollout], boards: Sequence[Sighting]) -> str:
     """All metrics.
 
     Args:
@@ -90,16 +72,16 @@ def _rollout_families(rollouts: Sequence[Rollout]) -> Iterator[Family]:
     )
 
 
-def _board_families(boards: Sequence[SeenBoard]) -> Iterator[Family]:
+def _board_families(boards: Sequence[Sighting]) -> Iterator[Family]:
     yield (
         "edgeopt_board_up",
         "Whether the board answered when it was asked last.",
-        [({"board": board.name, "profile": board.profile}, board.reachable) for board in boards],
+        [({"board": board.board, "profile": board.profile}, board.reachable) for board in boards],
     )
     yield (
         "edgeopt_board_seen_timestamp_seconds",
         "When the board answered last.",
-        [({"board": board.name, "profile": board.profile}, board.seen_at) for board in boards if board.seen_at],
+        [({"board": board.board, "profile": board.profile}, board.seen_at) for board in boards if board.seen_at],
     )
     pairs = [(board, release) for board in boards for release in board.releases]
     yield (
@@ -110,12 +92,12 @@ def _board_families(boards: Sequence[SeenBoard]) -> Iterator[Family]:
     yield (
         "edgeopt_board_verified",
         "Whether the active files were hashed and fit their manifest.",
-        [({"board": board.name, "app": release.app}, release.verified) for board, release in pairs],
+        [({"board": board.board, "app": release.app}, release.verified) for board, release in pairs],
     )
     yield (
         "edgeopt_board_signed",
         "Whether the active release was verified against the board's trust root.",
-        [({"board": board.name, "app": release.app}, release.signed) for board, release in pairs],
+        [({"board": board.board, "app": release.app}, release.signed) for board, release in pairs],
     )
     measured = [(board, release, release.figures) for board, release in pairs if release.figures]
     yield (
@@ -126,13 +108,13 @@ def _board_families(boards: Sequence[SeenBoard]) -> Iterator[Family]:
     yield (
         "edgeopt_board_memory_bytes",
         "Peak resident memory that the last health check measured.",
-        [({"board": b.name, "profile": b.profile, "app": r.app}, f.memory_bytes) for b, r, f in measured],
+        [({"board": b.board, "profile": b.profile, "app": r.app}, f.memory_bytes) for b, r, f in measured],
     )
 
 
-def _info(board: SeenBoard, release: BoardRelease) -> Labels:
+def _info(board: Sighting, release: BoardRelease) -> Labels:
     return {
-        "board": board.name,
+        "board": board.board,
         "profile": board.profile,
         "app": release.app,
         "version": release.version,
@@ -141,8 +123,8 @@ def _info(board: SeenBoard, release: BoardRelease) -> Labels:
     }
 
 
-def _latencies(board: SeenBoard, release: BoardRelease, figures: HealthFigures) -> Iterator[tuple[Labels, float]]:
-    labels = {"board": board.name, "profile": board.profile, "app": release.app}
+def _latencies(board: Sighting, release: BoardRelease, figures: HealthFigures) -> Iterator[tuple[Labels, float]]:
+    labels = {"board": board.board, "profile": board.profile, "app": release.app}
     yield {**labels, "stat": "median"}, figures.median_ns / 1e9
     yield {**labels, "stat": "p95"}, figures.p95_ns / 1e9
 

@@ -68,13 +68,13 @@ class WaveRow:
 
 
 def taking_part(rollout: Rollout) -> tuple[BoardProgress, ...]:
-    """The boards that belong to a wave."""
+    """The boards that belong to a wave; the others need nothing, or cannot take part."""
     return tuple(board for board in rollout.boards if board.wave > 0)
 
 
 def counts_of(rollout: Rollout) -> Counter[str]:
-    """Boards by state, those without a wave left out."""
-    return Counter(board.state for board in taking_part(rollout))
+    """Boards by state."""
+    return Counter(board.state for board in rollout.boards)
 
 
 def waves(rollout: Rollout) -> tuple[WaveRow, ...]:
@@ -91,7 +91,7 @@ def waves(rollout: Rollout) -> tuple[WaveRow, ...]:
 
 
 def went_well(rollout: Rollout) -> bool:
-    """Whether it is done and every board that takes part runs the release or was skipped."""
+    """Whether it is done and every board runs the release or was skipped."""
     counts = counts_of(rollout)
     return rollout.state == "done" and counts.total() == counts["committed"] + counts["skipped"]
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import pytest
 
 from edgeopt.core.release import BoardRelease
-from edgeopt.report.fleet_metrics import SeenBoard, exposition
+from edgeopt.core.sighting import Sighting
+from edgeopt.report.fleet_metrics import exposition
 from support.records import HOSTILE
 from support.rollouts import done_rollout, figures, halted_rollout, hostile_rollout
 
@@ -48,11 +49,11 @@ def read(text: str) -> list[Sample]:
     return found
 
 
-def board(**changes: object) -> SeenBoard:
+def board(**changes: object) -> Sighting:
     release = BoardRelease(
         "detector", "1.4.0", 4, "ab" * 32, "cd" * 32, 7, verified=True, signed=True, figures=figures(12.5)
     )
-    return replace(SeenBoard("shop-001", "pi5", 1_790_000_000.0, True, (release,)), **changes)
+    return replace(Sighting("shop-001", "pi5", True, 1_790_000_000.0, 1_790_000_000.0, "", (release,)), **changes)
 
 
 def test_a_rollout_and_its_boards_are_told() -> None:
@@ -72,14 +73,14 @@ def test_a_rollout_and_its_boards_are_told() -> None:
 def test_hostile_names_stay_inside_their_quotes() -> None:
     nasty = HOSTILE + '"} 1\nedgeopt_rollout_state{state="done"} 1\n\\'
     release = BoardRelease(nasty, nasty, state=nasty, figures=figures(1.0))
-    text = exposition([hostile_rollout(nasty)], [SeenBoard(nasty, nasty, 1.0, True, (release,))])
+    text = exposition([hostile_rollout(nasty)], [Sighting(nasty, nasty, True, 1.0, 1.0, nasty, (release,))])
     samples = read(text)
     assert not {"\x1b", "\u202e", "\r", "\x07"} & set(text)
     assert sum(s.name == "edgeopt_rollout_state" for s in samples) == 8
 
 
 def test_boards_with_the_same_name_after_shortening_do_not_break_the_format() -> None:
-    boards = [board(name="x" * 200 + end) for end in "ab"]
+    boards = [board(board="x" * 200 + end) for end in "ab"]
     read(exposition([], boards))
 
 
