@@ -1,0 +1,192 @@
+"""The gate after a wave: whether what its boards did and measured lets the next wave begin. Never passes on silence."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from edgeopt.core.release import HealthFigures
+from edgeopt.core.rollout import BoardProgress, GatePolicy, GateVerdict
+from edgeopt.fleet.regression import Change, change_of, outliers
+
+FAILED = frozenset({"failed", "rolled_back", "bricked"})
+_AWAY = frozenset({"unreachable", "waiting"})
+_Figure = Callable[[HealthFigures], int]
+_FIGURES: tuple[tuple[str, _Figure], ...] = (
+    ("median latency", lambda figures: figures.median_ns),
+    ("95th percentile", lambda figures: figures.p95_ns),
+    ("memory", lambda figures: figures.memory_bytes),
+)
+
+
+def wilson_upper(failed: int, of: int, confidence: float) -> float:
+    """Upper end of the one-sided interval for a share.
+
+    E. B. Wilson, Probable inference, the law of succession, and statistical inference, 1927, eq. 7:
+    ``(p + z²/2n + z sqrt(p(1-p)/n + z²/4n²)) / (1 + z²/n)``.
+
+    Args:
+        failed: How many.
+        of: Out of how many; with none the share may be anything, and the bound is 1.
+        confidence: In (0.5, 1).
+    """
+    if of == 0:
+        return 1.0
+    z, share = statistics.NormalDist().inv_cdf(confidence), failed / of
+    middle = share + z**2 / (2 * of)
+    half = z * math.sqrt(share * (1 - share) / of + z**2 / (4 * of**2))
+    return (middle + half) / (1 + z**2 / of)
+
+
+def failures_allowed(of: int, policy: GatePolicy) -> int:
+    """Most failures among so many boards that a gate lets pass; none where they are too few to show the limit."""
+    low, high = 0, of + 1  # the bound rises with the failures, so the last that is allowed is found by halving
+    while high - low > 1:
+        middle = (low + high) // 2
+        if wilson_upper(middle, of, policy.confidence) <= policy.max_failures:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def failure_reason(boards: Sequence[BoardProgress], policy: GatePolicy) -> str:
+    """Why a wave cannot pass any more, however its other boards end; empty while it still can.
+
+    Args:
+        boards: Of the wave, those under way too.
+        policy: The limits.
+    """
+    bricked = sorted(board.board for board in boards if board.state == "bricked")
+    if bricked:
+        return f"no release is healthy on {', '.join(bricked[:5])}: one such board is too many"
+    failed = [board for board in boards if counts_as_failed(board, policy)]
+    of = sum(board.state != "skipped" and board.state not in _AWAY for board in boards)
+    if len(failed) <= failures_allowed(of, policy):
+        return ""
+    kinds = Counter(board.failure or "health" for board in failed)
+    said = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
+    bound = wilson_upper(len(failed), of, policy.confidence)
+    most = f"up to {bound:.1%} may, and {policy.max_failures:.1%} are allowed"
+    return f"{len(failed)} of {of} boards failed ({said}): {most}"
+
+
+def counts_as_failed(board: BoardProgress, policy: GatePolicy) -> bool:
+    """Whether a board failed, or says that it kept a release whose outputs do not agree."""
+    if board.state == "committed":
+        figures = board.soaked or board.after
+        return figures is not None and figures.cosine < policy.min_cosine
+    return board.state in FAILED
+
+
+def judge(
+    wave: int,
+    boards: Sequence[BoardProgress],
+    policy: GatePolicy,
+    now: float,
+    late: frozenset[str] = frozenset(),
+) -> GateVerdict:
+    """Judge a wave.
+
+    Failures, absence and the least sample are of the wave; regressions of all boards so far, since the same release
+    runs on them. Boards that were skipped are no failures; boards whose figures do not belong to those of their
+    profile are in quarantine: they neither carry the gate nor stop it.
+
+    Args:
+        wave: Its number.
+        boards: All boards of this wave and of those before it.
+        policy: The limits.
+        now: Seconds since the epoch.
+        late: Boards of earlier waves that were away when those were judged; they are judged with this one.
+    """
+    mine = [board for board in boards if board.wave == wave or board.board in late]
+    committed = [board for board in boards if board.state == "committed"]
+    strange = _quarantine(committed)
+    trusted = [board for board in committed if board.board not in strange]
+    slower, regressed = _regressions(trusted, policy)
+    halting = [reason for reason in (failure_reason(mine, policy), *regressed) if reason]
+    waiting = _silence(mine, strange, policy)
+    verdict, reasons = ("halt", halting) if halting else ("wait", waiting) if waiting else ("go", [])
+    counts = Counter[str](board.state for board in mine)
+    counts["quarantined"] = sum(board.board in strange for board in mine)
+    shown = tuple(sorted((state, count) for state, count in counts.items() if count))
+    return GateVerdict(wave, verdict, tuple(reasons), shown, slower, now)  # type: ignore[arg-type]
+
+
+def _silence(mine: Sequence[BoardProgress], strange: frozenset[str], policy: GatePolicy) -> list[str]:
+    """Why too few boards have said something."""
+    taking_part = [board for board in mine if board.state != "skipped"]
+    away = sum(board.state in _AWAY for board in taking_part)
+    said = sum(board.state == "committed" and board.board not in strange for board in taking_part)
+    failed = sum(counts_as_failed(board, policy) for board in taking_part)
+    needed = min(policy.min_boards, len(taking_part) - failed)
+    reasons = []
+    if taking_part and away > policy.max_unreachable * len(taking_part):
+        share = f"{policy.max_unreachable:.0%} may be"
+        reasons.append(f"{away} of {len(taking_part)} boards are away, and {share}")
+    if said < needed:
+        reasons.append(f"{said} boards run the release and can be believed, and {needed} must")
+    return reasons
+
+
+def _quarantine(committed: Sequence[BoardProgress]) -> frozenset[str]:
+    """Boards whose change of latency or memory is not like that of their profile."""
+    strange: set[str] = set()
+    for members in _by_profile(committed).values():
+        for _, figure in _FIGURES:
+            paired = [board for board in members if _pair(board, figure)]
+            logs = [math.log(after / before) for before, after in filter(None, (_pair(b, figure) for b in paired))]
+            strange |= {paired[index].board for index in outliers(logs)}
+    return frozenset(strange)
+
+
+def _by_profile(boards: Iterable[BoardProgress]) -> dict[str, list[BoardProgress]]:
+    profiles: dict[str, list[BoardProgress]] = {}
+    for board in boards:
+        profiles.setdefault(board.profile, []).append(board)
+    return dict(sorted(profiles.items()))
+
+
+def _pair(board: BoardProgress, figure: _Figure) -> tuple[float, float] | None:
+    return _two(board.before, board.soaked or board.after, figure)
+
+
+def _two(first: HealthFigures | None, second: HealthFigures | None, figure: _Figure) -> tuple[float, float] | None:
+    """Both figures, where both were measured undisturbed."""
+    if first is None or second is None or first.disturbed or second.disturbed:
+        return None
+    values = float(figure(first)), float(figure(second))
+    return values if min(values) > 0 else None
+
+
+def _regressions(
+    trusted: Sequence[BoardProgress], policy: GatePolicy
+) -> tuple[tuple[tuple[str, float, float, float], ...], list[str]]:
+    """The change of the latency by profile, and what is shown to be above its limit."""
+    profiles = _by_profile(trusted)
+    tests = max(1, len(profiles) * len(_FIGURES))  # one gate asks all of them: C. Bonferroni, 1936
+    confidence = 1 - (1 - policy.confidence) / tests
+    slower, reasons = [], []
+    for profile, members in profiles.items():
+        for name, figure in _FIGURES:
+            limit = policy.max_memory if name == "memory" else policy.max_slower
+            change = change_of([pair for board in members if (pair := _pair(board, figure))], confidence)
+            soaked = [pair for board in members if (pair := _two(board.after, board.soaked, figure))]
+            drift = change_of(soaked, confidence)
+            reasons += [_worse(name, profile, change, limit, "than before")] if _above(change, limit) else []
+            reasons += [_worse(name, profile, drift, limit, "after the soak")] if _above(drift, limit) else []
+            if change and name == "median latency":
+                slower.append((profile, change.estimate, change.low, change.high))
+    return tuple(slower), reasons
+
+
+def _above(change: Change | None, limit: float) -> bool:
+    return change is not None and change.low > limit
+
+
+def _worse(name: str, profile: str, change: Change | None, limit: float, when: str) -> str:
+    assert change is not None
+    said = f"{change.estimate:+.1%} {when} ({change.low:+.1%} to {change.high:+.1%} on {change.boards} boards)"
+    return f"{profile or 'boards without a profile'}: {name} {said}, and {limit:.1%} are allowed"
