@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import hashlib
 import json
 from collections.abc import Mapping
@@ -38,11 +38,9 @@ class PullTree:
         expires: Of all metadata.
     """
 
-    def __init__(self, folder: Path, *, expires: datetime.datetime | None = None) -> None:
+    def __init__(self, folder: Path, *, expires: dt.datetime | None = None) -> None:
         self.folder = folder
-        self.expires = expires or datetime.datetime.now(datetime.timezone.utc).replace(
-            microsecond=0
-        ) + datetime.timedelta(days=30)
+        self.expires = expires or dt.datetime.now(dt.timezone.utc).replace(microsecond=0) + dt.timedelta(days=30)
         self.signers = {role: CryptoSigner.generate_ed25519() for role in (*ROLES, "rollouts")}
         self.version = 0
         self._targets: dict[str, TargetFile] = {}
@@ -82,7 +80,7 @@ class PullTree:
             "run_id": "",
             **changes.pop("entry", {}),
         }
-        now = int(datetime.datetime.now().timestamp())
+        now = int(dt.datetime.now().timestamp())
         manifest = {
             "schema": 1,
             "app": app,
@@ -110,7 +108,7 @@ class PullTree:
             "fraction_per_10000": offers.WHOLE,
             "not_before": 0,
             "window": None,
-            "created": int(datetime.datetime.now().timestamp()) - 60,
+            "created": int(dt.datetime.now().timestamp()) - 60,
             **changes,
         }
         self._target(self._offers, offers.path(app), json.dumps(document).encode())
