@@ -12,8 +12,8 @@ from edgeopt_runner.locks import FileLock, board_lock_path
 from edgeopt_runner.protocol import BUSY
 from edgeopt_runner.refusals import Refusal
 from edgeopt_runner.release_store import LOCK, MANIFEST, ReleaseStore
-from edgeopt_runner.updates import ballast, events
 from edgeopt_runner.trust import state
+from edgeopt_runner.updates import ballast, events
 
 DAY_SECONDS = 86400.0
 OLD_JOB_DAYS = 7

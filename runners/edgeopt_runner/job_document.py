@@ -7,7 +7,7 @@ from edgeopt_runner.protocol import BAD_REQUEST, MISSING_OBJECT
 from edgeopt_runner.refusals import Refusal
 from edgeopt_runner.work import KINDS
 
-IN_SUPERVISOR = ("activate", "rollback")
+IN_SUPERVISOR = ("activate", "rollback", "update", "recheck", "return")
 """Kinds that the supervisor does itself, with workers for the checks."""
 
 THREADS_PER_CPU = 4
@@ -38,8 +38,9 @@ def check(root: str, job: Dict[str, Any]) -> str:
     _check_limits(job.get("limits", {}))
     if kind in IN_SUPERVISOR:
         storage.check_app(job.get("app"))
+        _check_order(job, kind)
     if kind in _HAS_SETTINGS:
-        _check_settings(job.get("settings"))
+        check_settings(job.get("settings"))
         _check_plan(job.get("plan"), job["settings"])
     if kind == "layers":
         _check_layers(job)
@@ -51,6 +52,21 @@ def check(root: str, job: Dict[str, Any]) -> str:
     if missing:
         raise Refusal(MISSING_OBJECT, "the job needs %s" % ", ".join(missing), "Push it and submit the job again.")
     return job_id
+
+
+def _check_order(job: Dict[str, Any], kind: str) -> None:
+    """Orders of a rollout bear its fence; one that updates says which release, and for which profile."""
+    from edgeopt_runner.updates import order
+
+    if kind == "update":
+        order.read(job)
+        order.flag(job.get("golden", False), "golden")
+        if job.get("commit", "local") != "local":
+            raise Refusal(BAD_REQUEST, "commit is %.80r" % (job.get("commit"),), "A board commits by itself: local.")
+    if kind in ("recheck", "return"):
+        order.fence(job.get("fence", 0))
+    if kind == "return" and job.get("to_manifest"):
+        storage.check_digest(job["to_manifest"], "to_manifest")
 
 
 def _is_number(value: Any) -> bool:
@@ -66,8 +82,8 @@ def _check_limits(limits: Any) -> None:
         raise Refusal(BAD_REQUEST, "memory_bytes is %.80r" % (memory_bytes,), "Send a positive number, or null.")
 
 
-def _check_settings(settings: Any) -> None:
-    """Refuse, above all, a number of threads that would bring the board to its knees."""
+def check_settings(settings: Any) -> None:
+    """Refuse, above all, a number of threads that would bring the board to its knees. Raises Refusal."""
     if not isinstance(settings, dict):
         raise Refusal(BAD_REQUEST, "settings are %.80r" % (settings,), "Send an object.")
     unknown = sorted(set(settings) - SETTINGS)

@@ -1,7 +1,7 @@
 """One application's releases on disk: numbered folders, the `current` and `previous` links, and what may be deleted.
 
-    apps/<name>/lock, journal.jsonl, current -> releases/<n>, previous -> releases/<m>
-    apps/<name>/releases/<n>/model.<format>, golden.npz, manifest.json, .inuse
+    apps/<name>/lock, journal.jsonl, current -> releases/<n>, previous -> releases/<m>, golden -> releases/<g>
+    apps/<name>/releases/<n>/model.<format>, golden.npz, manifest.json, .inuse, and of a fleet's release release.json
 
 A release is complete from the moment its folder bears a number, and never changes after. An application that runs one
 holds a shared flock on its `.inuse`; deleting takes that flock for itself first.
@@ -12,7 +12,7 @@ import fcntl
 import os
 import re
 import shutil
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterable, Iterator, List, Optional
 
 from edgeopt_runner import faults, links, protocol, storage
 from edgeopt_runner.journal import Journal
@@ -23,7 +23,7 @@ KEEP = 3
 MANIFEST = "manifest.json"
 IN_USE = ".inuse"
 LOCK = "lock"
-POINTERS = ("current", "previous")
+POINTERS = ("current", "previous", "golden")
 _TARGET = re.compile(r"releases/([1-9][0-9]{0,8})\Z")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}\Z")
 
@@ -67,7 +67,7 @@ class ReleaseStore:
         return os.path.join(self.path, "releases", str(number))
 
     def pointer(self, name: str) -> Optional[int]:
-        """The release that `current` or `previous` leads to; `None` where there is no such link."""
+        """The release that a pointer (of `POINTERS`) leads to; `None` where there is no such link."""
         try:
             match = _TARGET.match(os.readlink(os.path.join(self.path, name)))
         except FileNotFoundError:
@@ -75,7 +75,7 @@ class ReleaseStore:
         return int(match.group(1)) if match else None
 
     def point(self, name: str, number: Optional[int]) -> None:
-        """Make `current` or `previous` lead to a release, or to none, durably."""
+        """Make a pointer lead to a release, or to none, durably."""
         link = os.path.join(self.path, name)
         if number is not None:
             links.point(link, "releases/%d" % number)
@@ -124,6 +124,22 @@ class ReleaseStore:
                 raise Refusal(protocol.DIGEST_MISMATCH, message, "Deploy it again.")
         return manifest
 
+    def fit(self, number: Optional[int], revoked: Iterable[str] = ()) -> bool:
+        """Whether a release may run: there, undamaged by its digests, and of a version that is not revoked.
+
+        A read that fails is tried once more: going on to the next release for a passing error would be wrong.
+        """
+        if number is None:
+            return False
+        for _ in range(2):
+            try:
+                return self.verify(number).get("version") not in list(revoked)
+            except OSError:
+                continue
+            except Refusal:
+                break
+        return False
+
     def intact(self, number: int) -> bool:
         """Whether the files of a release are there in their full sizes; cheap, no hashing."""
         try:
@@ -160,21 +176,11 @@ class ReleaseStore:
             raise Refusal(protocol.MISSING_OBJECT, "object %s is not on this device" % digest[:12], "Send it first.")
         found = links.sha256_of(destination)
         if found != digest:
+            links.remove_file(storage.object_path(self.root, digest))  # or nobody would ever send it again
             message = "object %s has the digest %s: it was damaged on this device" % (digest[:12], found[:12])
             raise Refusal(protocol.DIGEST_MISMATCH, message, "Send it again.")
         storage.sync(destination)
         return os.stat(destination).st_size
-
-    def offer(self, number: int) -> None:
-        """Put the files of a release back among the objects, where a check looks for them."""
-        for entry in self.manifest(number)["files"].values():
-            path = storage.object_path(self.root, entry["sha256"])
-            if not os.path.exists(path):
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-                temporary = "%s.part-%d" % (path, os.getpid())
-                links.remove_file(temporary)
-                links.link_or_copy(os.path.join(self.folder(number), entry["name"]), temporary)
-                os.replace(temporary, path)
 
     def discard(self, number: int) -> bool:
         """Delete a release unless an application holds it or a pointer leads to it; tells whether it is gone."""
@@ -199,6 +205,11 @@ class ReleaseStore:
         self.sweep()
         for number in self.numbers()[:-KEEP]:
             self.discard(number)
+
+    def spare(self) -> List[int]:
+        """Releases that no pointer leads to: what may go when room is short, where no application holds it."""
+        kept = [self.pointer(name) for name in POINTERS]
+        return [number for number in self.numbers() if number not in kept]
 
     def sweep(self) -> None:
         """Delete half-made folders and links that an interruption left behind."""

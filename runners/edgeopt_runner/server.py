@@ -1,5 +1,6 @@
 """Answers framed requests on stdin and stdout, one verb after the other, and survives whatever it is sent."""
 
+import contextlib
 import os
 import platform
 from typing import Any, BinaryIO, Callable, Dict
@@ -90,7 +91,19 @@ def _apps(root: str, _params: Params) -> Dict[str, Any]:
 
 
 def _gc(root: str, params: Params) -> Dict[str, Any]:
-    return cleanup.collect_garbage(root, _param(params, "keep", list, []))
+    return cleanup.collect_garbage(root, _param(params, "keep", list, []), _param(params, "tight", bool, False))
+
+
+def _preflight(root: str, params: Params) -> Dict[str, Any]:
+    from edgeopt_runner.updates import order, preflight
+
+    return preflight.preflight(root, order.read(params))
+
+
+def _releases(root: str, params: Params) -> Dict[str, Any]:
+    from edgeopt_runner import releases
+
+    return {"apps": releases.report(root, _param(params, "verify", bool, False))}
 
 
 def _clean(root: str, params: Params) -> Dict[str, Any]:
@@ -124,6 +137,8 @@ VERBS: Dict[str, Callable[[str, Params], Dict[str, Any]]] = {
     "logs": _logs,
     "cancel": _cancel,
     "apps": _apps,
+    "releases": _releases,
+    "preflight": _preflight,
     "gc": _gc,
     "clean": _clean,
     "trust": _trusting("trust"),
@@ -157,6 +172,7 @@ def serve(root: str, requests: BinaryIO, answers: BinaryIO) -> int:
         requests: Binary stream of the host's frames; noise between them is skipped.
         answers: Where one frame a request goes.
     """
+    _put_right(root)
     reader = frames.reader_of(requests)
     while True:
         try:
@@ -171,6 +187,15 @@ def serve(root: str, requests: BinaryIO, answers: BinaryIO) -> int:
             answers.flush()
         except BrokenPipeError:
             return 0
+
+
+def _put_right(root: str) -> None:
+    """Bring what was interrupted to its end: nobody knows how long ago that was. A board that cannot still answers."""
+    with contextlib.suppress(Exception):
+        if os.listdir(os.path.join(root, "apps")):
+            from edgeopt_runner import releases
+
+            releases.recover_all(root)
 
 
 def _framed(root: str, request: Dict[str, Any]) -> bytes:

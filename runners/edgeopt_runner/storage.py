@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterable, List
 from edgeopt_runner.protocol import BAD_REQUEST
 from edgeopt_runner.refusals import Refusal, refusal_of
 
-FOLDERS = ("runner", "objects", "jobs", "apps", "env", "trust", "agent")
+FOLDERS = ("runner", "objects", "jobs", "apps", "env", "trust", "agent", "log")
 
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _IDENTIFIER = re.compile(r"[0-9a-f]{32}\Z")

@@ -74,6 +74,7 @@ class Supervisor:
         self._lease_turn = threading.Lock()
         self._holds_board = False
         self._checks = 0
+        self._step = ""
         self._state = {"state": "queued", "phase": "queue", "phase_since": time.monotonic(), "waiting_for": ""}
         self._state["supervisor"] = processes.identity(os.getpid())
 
@@ -163,11 +164,24 @@ class Supervisor:
         raise Refusal(CANCELLED, "cancelled while it waited for the board")
 
     def _release(self) -> Tuple[str, str, Dict[str, Any]]:
-        from edgeopt_runner import releases
-
-        act = releases.activate if self._job["kind"] == "activate" else releases.rollback
-        result = act(self._root, self._job, self._check)
+        result = self._change(str(self._job["kind"]))
         return result["status"], result["detail"], result
+
+    def _change(self, kind: str) -> Dict[str, Any]:
+        """Do a job that changes or looks at the releases of an app."""
+        from edgeopt_runner import releases
+        from edgeopt_runner.updates import standing, update
+
+        if kind == "update":
+            return update.update(self._root, self._job, self._check, self._on_step)
+        kinds = {"recheck": standing.recheck, "return": standing.go_back}
+        kinds.update(activate=releases.activate, rollback=releases.rollback)
+        return kinds[kind](self._root, self._job, self._check)
+
+    def _on_step(self, step: str) -> None:
+        """A step of a change is the phase that the host sees, whatever phases its workers go through."""
+        self._step = step
+        self._note(phase=step, phase_since=time.monotonic())
 
     def _check(self, check_job: Dict[str, Any]) -> Dict[str, Any]:
         """Run a check in a guarded worker; returns its result document."""
@@ -196,7 +210,8 @@ class Supervisor:
             return worker.wait(self._cancelled)
 
     def _on_phase(self, phase: str, since: float) -> None:
-        self._note(phase=phase, phase_since=since)
+        if not self._step:
+            self._note(phase=phase, phase_since=since)
 
     def _interpreter(self, kind: str) -> str:
         """The provisioned environment's interpreter for work that needs a runtime, else the one that runs us."""

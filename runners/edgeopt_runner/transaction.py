@@ -7,41 +7,73 @@
 Each word is a line of the journal, synced before the deed that it names. What was interrupted before `committed` is
 undone: the host sends the same job again, and a release that was never seen healthy must not stay. Serving the new
 release until someone looks was the alternative; it calls an update done that may not run.
+
+The way back leads to what ran before; where that is damaged, revoked or was seen unhealthy, to `previous` and then to
+`golden`; where none of them may run, to nothing at all, which is said loudly (a safe stop). It leads there too when a
+board did not get through the way back in `MOST_TRANSITIONS` lines: something there crashes it every time.
 """
 
 import contextlib
 import uuid
-from typing import Any, Callable, Dict, Iterator
+from typing import Any, Callable, Dict, Iterator, Optional
 
 from edgeopt_runner import faults, protocol
-from edgeopt_runner.refusals import Refusal
+from edgeopt_runner.refusals import Refusal, refusal_of
 from edgeopt_runner.release_store import ReleaseStore
+from edgeopt_runner.updates import app_state, ballast, events
 
 Check = Callable[[Dict[str, Any]], Dict[str, Any]]
 """Runs a ``check`` job in a guarded worker and returns its result document."""
 
-DONE = ("committed", "aborted", "returned")
+Look = Callable[[int], str]
+"""Looks at a release and says in words what it saw; raises Refusal where it is not healthy."""
+
+DONE = ("committed", "aborted", "returned", "stopped")
 """Last steps of a transaction."""
 
+MOST_TRANSITIONS = 28
+NOT_ITS_FAULT = (
+    *(protocol.INCONCLUSIVE, protocol.CANCELLED, protocol.BUSY, protocol.MISSING_OBJECT, protocol.DIGEST_MISMATCH),
+    *(protocol.DISK_FULL, protocol.READ_ONLY, protocol.NO_INODES),
+)
+"""Ends that say nothing about the release."""
 
-def begin(store: ReleaseStore, target: int, kind: str) -> Dict[str, Any]:
-    """The journal's record of a transaction: where it goes, and what was before."""
-    return {
+_INSTALLS = ("activate", "update")
+
+
+def begin(store: ReleaseStore, target: int, kind: str, **facts: Any) -> Dict[str, Any]:
+    """The journal's record of a transaction: where it goes, what was before, and what the app's journal remembers.
+
+    Args:
+        store: The app, locked.
+        target: The release that is to become active.
+        kind: ``activate``, ``update``, ``rollback`` or ``fallback``.
+        facts: More for the record: ``who``, ``rollout``, ``signed``, ``version``, ``manifest``, ``revoked`` (versions
+            that must not be gone back to), ``make_golden``.
+    """
+    ballast.keep(store.root)
+    last = store.journal.last()
+    record = {
         "transaction": uuid.uuid4().hex,
         "kind": kind,
         "target": target,
-        "current": store.pointer("current"),
-        "previous": store.pointer("previous"),
         "highest": max(target, store.next_number() - 1),
+        "transitions": 0,
+        "unfit": [],
+        app_state.KEY: app_state.state_of(last).document(),
     }
+    record.update({name: store.pointer(name) for name in ("current", "previous", "golden")}, **facts)
+    return record
 
 
 def note(store: ReleaseStore, record: Dict[str, Any], step: str, detail: str = "") -> None:
     """Write a step of a transaction into the journal; durable when this returns."""
+    record["transitions"] = int(record.get("transitions", 0)) + 1
     store.journal.append(dict(record, step=step, detail=detail[:500]))
+    events.tell(store.root, store.name, record, step, detail)
 
 
-def switch(store: ReleaseStore, record: Dict[str, Any], check: Check, job: Dict[str, Any]) -> str:
+def switch(store: ReleaseStore, record: Dict[str, Any], look: Look) -> str:
     """Lead `current` to the target, look whether it is healthy there, and commit; else lead it back."""
     faults.point("release.switching", match=store.name)
     note(store, record, "switching")
@@ -54,13 +86,26 @@ def switch(store: ReleaseStore, record: Dict[str, Any], check: Check, job: Dict[
         note(store, record, "switched")
         faults.point("release.health", match=store.name)
         store.verify(record["target"])
-        verdict = examine(store, record["target"], check, job)
+        verdict = look(record["target"])
         faults.point("release.commit", match=store.name)
-        note(store, record, "committed", verdict)
+        _commit(store, record, verdict)
     faults.point("release.prune", match=store.name)
     with contextlib.suppress(OSError):
         store.prune()
     return "release %d is active; %s" % (record["target"], verdict)
+
+
+def _commit(store: ReleaseStore, record: Dict[str, Any], verdict: str) -> None:
+    """The release stays; with the same line the board remembers its counter and what it revokes."""
+    state = app_state.state_of(record)
+    state.commit(store.manifest(record["target"]), record.get("revoked", []))
+    state.figures = record.pop("figures", None)
+    state.insecure = state.insecure or bool(record.get("insecure"))
+    if record.get("make_golden"):
+        faults.point("release.golden", match=store.name)
+        store.point("golden", record["target"])
+    record[app_state.KEY] = state.document()
+    note(store, record, "committed", verdict)
 
 
 @contextlib.contextmanager
@@ -69,35 +114,27 @@ def _returning(store: ReleaseStore, record: Dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except Refusal as error:
-        _return(store, record, error.message)
-        before = "nothing is active" if record["current"] is None else "release %d is active again" % record["current"]
+        blame(record, error)
+        number = _return(store, record, error.message)
+        before = "nothing is active" if number is None else "release %d is active again" % number
         raise Refusal(error.code, "%s; %s" % (error.message, before), error.remedy)
     except BaseException as error:
+        blame(record, error)
         _return(store, record, repr(error))
         raise
 
 
-def examine(store: ReleaseStore, number: int, check: Check, job: Dict[str, Any]) -> str:
-    """Run a release on its golden inputs; returns what was seen, in words.
-
-    Raises:
-        Refusal: It does not run right (`health_failed`), or the job was cancelled.
-    """
-    manifest = store.manifest(number)
-    store.offer(number)
-    model, health = manifest["files"]["model"], manifest["health"]
-    artifact = {"sha256": model["sha256"], "size": model["size"], "format": manifest["format"]}
-    asked = {"kind": "check", "artifact": artifact, "settings": manifest["settings"], "limits": job.get("limits")}
-    result = check(dict(asked, golden=manifest["files"]["golden"]["sha256"], **health))
-    status, found = result.get("status"), result.get("check") or {}
-    if status == protocol.OK and found.get("passed"):
-        return "cosine %.6f, median %.3f ms" % (found.get("cosine") or 0.0, (found.get("median_ns") or 0) / 1e6)
-    if status == protocol.CANCELLED:
-        raise Refusal(protocol.CANCELLED, "cancelled while release %d of %s was checked" % (number, store.name))
-    reason = found.get("reason") or "its outputs are not right"
-    if status != protocol.OK:
-        reason = "%s: %s" % (status, result.get("detail") or "no more is known")
-    raise Refusal(protocol.HEALTH_FAILED, "release %d of %s is not healthy: %s" % (number, store.name, reason))
+def blame(record: Dict[str, Any], error: BaseException) -> None:
+    """Remember in the record why its release failed, or that the attempt said nothing about it."""
+    if record["kind"] != "update":
+        return
+    refusal = refusal_of(error)
+    state = app_state.state_of(record)
+    if refusal.code in NOT_ITS_FAULT or isinstance(error, OSError):
+        state.forgive_attempt(record["manifest"])
+    else:
+        state.fail(record["version"], "%s: %s" % (refusal.code, refusal.message))
+    record[app_state.KEY] = state.document()
 
 
 def undo(store: ReleaseStore) -> None:
@@ -105,10 +142,19 @@ def undo(store: ReleaseStore) -> None:
     record = store.journal.last()
     step = record.pop("step", "committed")
     reason = record.pop("detail", "") or "interrupted while %s" % step
-    if step == "staging":
-        abort(store, record, reason)
-    elif step not in DONE:
-        _return(store, record, reason)
+    if step not in DONE:
+        if record["kind"] == "update" and step != "returning":
+            state = app_state.state_of(record)
+            state.fail(record["version"], reason)
+            record[app_state.KEY] = state.document()
+        if int(record.get("transitions", 0)) >= MOST_TRANSITIONS:
+            _stop(store, record)
+        elif step == "staging":
+            abort(store, record, reason)
+        else:
+            _return(store, record, reason)
+    elif app_state.state_of(record).safe_stop and store.pointer("current") is not None:
+        store.point("current", None)
     store.sweep()
 
 
@@ -116,17 +162,71 @@ def abort(store: ReleaseStore, record: Dict[str, Any], reason: str) -> None:
     """End a transaction that touched no pointer."""
     store.sweep()
     store.discard(record["target"])
-    note(store, record, "aborted", reason)
+    _insist(store, lambda: note(store, record, "aborted", reason))
 
 
-def _return(store: ReleaseStore, record: Dict[str, Any], reason: str) -> None:
-    """Lead the pointers back to where they were; may be done any number of times."""
+def fall_back(store: ReleaseStore, reason: str) -> None:
+    """Leave an active release that is damaged for the next one that may run."""
+    current = store.pointer("current")
+    assert current is not None
+    faults.point("release.fallback", match=store.name)
+    record = begin(store, current, "fallback")
+    record["unfit"] = [current]
+    _return(store, record, reason)
+
+
+def _return(store: ReleaseStore, record: Dict[str, Any], reason: str) -> Optional[int]:
+    """Lead the pointers back; may be done any number of times. Returns the release that is active then."""
     faults.point("release.returning", match=store.name)
-    note(store, record, "returning", reason)
-    store.point("current", record["current"])
+    _insist(store, lambda: note(store, record, "returning", reason))
+    number = _way_back(store, record)
+    same = number == record["current"]
+    _insist(store, lambda: store.point("current", number))
     faults.point("release.return", match=store.name)
-    store.point("previous", record["previous"])
-    if record["kind"] == "activate":
+    _insist(store, lambda: store.point("previous", record["previous"] if same else None))
+    if "golden" in record:
+        _insist(store, lambda: store.point("golden", record["golden"]))
+    if record["kind"] in _INSTALLS:
         store.discard(record["target"])
+    if number is None and record["current"] is not None:
+        _mark_stopped(record, reason)
     faults.point("release.returned", match=store.name)
-    note(store, record, "returned", reason)
+    _insist(store, lambda: note(store, record, "returned", reason))
+    return number
+
+
+def _insist(store: ReleaseStore, deed: Callable[[], None]) -> None:
+    """Do a step of going back, on a full disk too."""
+    ballast.insist(store.root, deed)
+
+
+def _way_back(store: ReleaseStore, record: Dict[str, Any]) -> Optional[int]:
+    """The release to go back to: what ran before, else `previous`, else `golden`, else none.
+
+    Where nothing ran before there is nothing to go back to.
+    """
+    if record["current"] is None:
+        return None
+    shut = set(record.get("unfit", []))
+    if record["kind"] != "fallback":
+        shut.add(record["target"])
+    revoked = set(record.get("revoked", [])) | set(app_state.state_of(record).revoked)
+    for name in ("current", "previous", "golden"):
+        number: Optional[int] = record.get(name)
+        if number not in shut and store.fit(number, revoked):
+            return number
+    return None
+
+
+def _mark_stopped(record: Dict[str, Any], reason: str) -> None:
+    state = app_state.state_of(record)
+    state.safe_stop = "no release here may run: %s" % reason[:300]
+    record[app_state.KEY] = state.document()
+
+
+def _stop(store: ReleaseStore, record: Dict[str, Any]) -> None:
+    """Give up: the journal says so first, then `current` goes."""
+    reason = "the way back was interrupted again and again (%d steps)" % record["transitions"]
+    _mark_stopped(record, reason)
+    _insist(store, lambda: note(store, record, "stopped", reason))
+    store.point("current", None)
