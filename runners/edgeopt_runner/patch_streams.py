@@ -1,14 +1,16 @@
 """Reads the streams of a patch in bounded memory: whatever they hold, no decoder gives more than it is asked for."""
 
+import functools
 import importlib
 import importlib.util
 import os
 import zlib
 from typing import Any, List
 
-from edgeopt_runner.protocol.patch_format import BZ2, CODECS, LZMA, RAW, ZLIB, BadPatch, Stream
+from edgeopt_runner.protocol.patch_format import BZ2, CODECS, LZMA, RAW, ZLIB, BadPatch, Part, Stream, packed_bytes
 
 _CHUNK_BYTES = 16 << 10
+_BLOCK_BYTES = 32 << 10
 _EXTENSIONS = {"zlib": "zlib", "bz2": "_bz2", "lzma": "_lzma"}
 _BZ2_BASE_BYTES, _BZ2_LEVEL_BYTES = 100_000, 400_000
 
@@ -23,7 +25,7 @@ class StreamReader:
 
     Args:
         descriptor: The patch, open for reading.
-        stream: Where the stream is.
+        stream: Where its parts are.
         limit_bytes: What its decoder may take.
 
     Raises:
@@ -31,20 +33,67 @@ class StreamReader:
     """
 
     def __init__(self, descriptor: int, stream: Stream, limit_bytes: int) -> None:
-        self._descriptor = descriptor
-        self._offset = stream.offset
-        self._left = stream.coded_bytes
-        self._decoder = _decoder(stream.codec, os.pread(descriptor, 4, stream.offset), limit_bytes)
+        self._grain = stream.grain
+        self._parts = [_PartReader(descriptor, part, limit_bytes) for part in stream.parts]
+        self._left = stream.plain_bytes
+        self._held = b""
 
     def read(self, count: int) -> bytes:
         """The next `count` bytes. Raises BadPatch when the stream is damaged or ends before."""
+        if self._grain == 8:
+            return self._parts[0].read(count)
+        blocks = [self._held[:count]]
+        self._held = self._held[count:]
+        count -= len(blocks[0])
+        while count:
+            block = self._unpacked()
+            blocks.append(block[:count])
+            self._held = block[count:]
+            count -= len(blocks[-1])
+        return b"".join(blocks)
+
+    def _unpacked(self) -> bytes:
+        """The next block, put together from all parts."""
+        size = min(self._left, _BLOCK_BYTES)
+        if not size:
+            raise BadPatch("a stream of it ends too early")
+        self._left -= size
+        return _put_together([part.read(packed_bytes(size, self._grain)) for part in self._parts], self._grain)[:size]
+
+
+def _put_together(parts: List[bytes], grain: int) -> bytes:
+    """Bytes from their bits: `parts` hold `grain` bits of each, from the lowest up; may be some bytes too long."""
+    each = 8 // grain
+    block = bytearray(each * len(parts[0]))
+    for place in range(each):
+        mixed = 0
+        for number, part in enumerate(parts):
+            mixed |= int.from_bytes(part.translate(_moved(grain, place, number)), "little")
+        block[place::each] = mixed.to_bytes(len(parts[0]), "little")
+    return bytes(block)
+
+
+@functools.lru_cache(maxsize=None)
+def _moved(grain: int, place: int, number: int) -> bytes:
+    """For each byte of part `number`: the bits that belong to the byte at `place`, where they are in that."""
+    return bytes((byte >> grain * place & (1 << grain) - 1) << grain * number for byte in range(256))
+
+
+class _PartReader:
+    """One part, read from front to back."""
+
+    def __init__(self, descriptor: int, part: Part, limit_bytes: int) -> None:
+        self._descriptor = descriptor
+        self._offset = part.offset
+        self._left = part.coded_bytes
+        self._decoder = _decoder(part.codec, os.pread(descriptor, 4, part.offset), limit_bytes)
+
+    def read(self, count: int) -> bytes:
         blocks: List[bytes] = []
         data = b""
         while count:
             block = self._decoded(data, count)
-            data = b""
-            if not block:
-                data = self._coded()
+            data = b"" if block else self._coded()
             blocks.append(block)
             count -= len(block)
         return b"".join(blocks)

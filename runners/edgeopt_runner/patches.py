@@ -16,7 +16,6 @@ from edgeopt_runner.protocol.patch_format import (
     COPY,
     DATA,
     OPERATION,
-    RAW,
     XOR,
     BadPatch,
     Patch,
@@ -117,7 +116,7 @@ def apply(base_path: Optional[str], patch_path: str, out_path: str, digest: str,
         raise
     faults.point("rebuild.before_rename", match=digest)
     os.replace(temporary, out_path)
-    storage.sync(os.path.dirname(out_path))
+    storage.sync(os.path.dirname(os.path.abspath(out_path)))
 
 
 def _write(base_path: Optional[str], patch_path: str, temporary: str, digest: str, size: int) -> None:
@@ -160,7 +159,7 @@ def _write_all(descriptor: int, block: bytes) -> None:
 
 def _blocks(patch: Patch, base: int, patch_file: int) -> Iterator[bytes]:
     """The result from front to back."""
-    limit = decoder_share(sum(stream.codec != RAW for stream in patch.streams.values()))
+    limit = decoder_share(len(patch.streams))
     readers = {key: StreamReader(patch_file, stream, limit) for key, stream in patch.streams.items()}
     for kind, width, _, _, length, offset in OPERATION.iter_unpack(patch.operations):
         for start in range(0, length, _BLOCK_BYTES):

@@ -8,10 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeopt.deltas import coding
+from edgeopt.deltas.coding import CodedStream
 from edgeopt.deltas.operations import Operation, coded, operations
 from edgeopt.deltas.pairing import ModelFile
 from edgeopt_runner.protocol import patch_format
-from edgeopt_runner.protocol.patch_format import ADD, COPY, DATA, MOST_OPERATIONS, OPERATION, XOR, Key, Stream
+from edgeopt_runner.protocol.patch_format import (
+    ADD,
+    COPY,
+    DATA,
+    GRAINS,
+    MOST_OPERATIONS,
+    MOST_PARTS,
+    OPERATION,
+    XOR,
+    Key,
+    Part,
+    Stream,
+)
 
 _NAMES = {COPY: "copy", DATA: "data", XOR: "xor", ADD: "add"}
 
@@ -52,17 +65,13 @@ def write_patch(base: ModelFile, target: ModelFile, destination: Path, algorithm
     if len(chosen) > MOST_OPERATIONS:
         base = ModelFile(None)
         chosen = operations(base, target)
-    plain = _plain_streams(base, target, chosen)
-    limit = patch_format.decoder_share(len(plain))
-    streams = {key: (*coding.encode(content, algorithms, limit), len(content)) for key, content in plain.items()}
-    order = list(streams)
-    found = {key: Stream(codec, 0, len(content), size) for key, (codec, content, size) in streams.items()}
-    packed = b"".join(
-        OPERATION.pack(one.kind, one.width, 0, 0, one.length, one.source if one.kind != DATA else 0) for one in chosen
-    )
-    base_digest = base.digest if len(base.data) else ""
-    patch = patch_format.Patch(base_digest, len(base.data), target.digest, len(target.data), found, packed)
-    _replace(destination, [patch_format.pack(patch, order), *(content for _, content, _ in streams.values())])
+    streams = _encoded(_plain_streams(base, target, chosen), algorithms)
+    packed = b"".join(OPERATION.pack(one.kind, one.width, 0, 0, one.length, one.source) for one in chosen)
+    digests = base.digest if len(base.data) else "", target.digest
+    table = {key: _described(stream) for key, stream in streams.items()}
+    patch = patch_format.Patch(digests[0], len(base.data), digests[1], len(target.data), table, packed)
+    contents = [content for stream in streams.values() for _, content in stream.parts]
+    _replace(destination, [patch_format.pack(patch), *contents])
     size = destination.stat().st_size
     share = size / len(target.data) if len(target.data) else 1.0
     return PatchReport(size, share, _by_kind(chosen))
@@ -74,6 +83,18 @@ def _plain_streams(base: ModelFile, target: ModelFile, chosen: Sequence[Operatio
         for plane, content in enumerate(coded(base.data, target.data, operation)):
             parts.setdefault((operation.kind, operation.width, plane), []).append(content)
     return {key: b"".join(parts[key]) for key in sorted(parts)}
+
+
+def _encoded(plain: Mapping[Key, bytes], algorithms: Sequence[str]) -> dict[Key, CodedStream]:
+    """The streams compressed; in bytes alone where finer grains would make more parts than a patch may have."""
+    limit = patch_format.decoder_share(len(plain))
+    grains = GRAINS if len(plain) * 8 // min(GRAINS) <= MOST_PARTS else GRAINS[:1]
+    return {key: coding.encode(content, algorithms, limit, grains) for key, content in plain.items()}
+
+
+def _described(stream: CodedStream) -> Stream:
+    parts = tuple(Part(codec, 0, len(content)) for codec, content in stream.parts)
+    return Stream(stream.grain, stream.plain_bytes, parts)
 
 
 def _by_kind(chosen: Sequence[Operation]) -> dict[str, int]:

@@ -15,7 +15,6 @@ from edgeopt_runner.protocol.patch_format import ADD, COPY, DATA, XOR
 
 _SAMPLE_BYTES = 64 << 10
 _SAMPLES = 4
-_FAST = 6
 
 
 @dataclass(frozen=True)
@@ -76,10 +75,17 @@ def _joins(last: Operation, after: Operation) -> bool:
 def _cheapest(base: Bytes, target: Bytes, piece: Piece) -> Operation:
     if equal(base, target, piece):
         return Operation(COPY, 1, piece.offset, piece.length, piece.source or 0, 0.0)
-    kinds = (DATA,) if piece.source is None else (ADD, XOR, DATA)
+    kinds = _kinds(piece)
     widths = [width for width in piece.widths if piece.length % width == 0]
     ways = [_estimated(base, target, piece, kind, width) for width in widths for kind in kinds]
     return reduce(lambda best, way: way if way.estimate_bytes < best.estimate_bytes else best, ways)
+
+
+def _kinds(piece: Piece) -> tuple[int, ...]:
+    """What is tried; what is mixed stays out of the streams of tensors' numbers, which are coded by what they are."""
+    if piece.source is None:
+        return (DATA,)
+    return (XOR, DATA) if piece.mixed else (ADD, XOR, DATA)
 
 
 def _estimated(base: Bytes, target: Bytes, piece: Piece, kind: int, width: int) -> Operation:
@@ -106,8 +112,11 @@ def _samples(length: int) -> Iterator[tuple[int, int]]:
 
 
 def _deflated_bytes(plane: bytes) -> int:
-    coder = zlib.compressobj(_FAST, zlib.DEFLATED, -15)
-    return min(len(plane), len(coder.compress(plane)) + len(coder.flush()))
+    size = len(plane)
+    for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_RLE):
+        coder = zlib.compressobj(1, zlib.DEFLATED, -15, 9, strategy)
+        size = min(size, len(coder.compress(plane)) + len(coder.flush()))
+    return size
 
 
 def _planes(kind: int, width: int, old: Bytes, new: Bytes) -> list[bytes]:

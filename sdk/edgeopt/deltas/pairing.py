@@ -28,13 +28,15 @@ class Piece:
         offset: Where they begin.
         length: How many.
         source: Where their counterpart in the base begins; ``None``: they have none.
-        widths: Bytes of the numbers that they may be; `length` need not be a multiple of those but the first.
+        widths: Bytes of the numbers that they may be; `length` need not be a multiple of each.
+        mixed: Whether they are several small things.
     """
 
     offset: int
     length: int
     source: int | None
     widths: tuple[int, ...]
+    mixed: bool = False
 
     @property
     def end(self) -> int:
@@ -190,7 +192,7 @@ def _without_small_ones(found: Iterable[Piece]) -> Iterator[Piece]:
 
 def _joined(held: Sequence[Piece]) -> Piece:
     first, length = held[0], held[-1].end - held[0].offset
-    return first if len(held) == 1 else replace(first, length=length, widths=(1,))
+    return first if len(held) == 1 else replace(first, length=length, widths=(1,), mixed=True)
 
 
 def _follows(piece: Piece, after: Piece) -> bool:
