@@ -163,5 +163,9 @@ class BusyError(RunnerError):
     retryable = True
 
 
+class RolloutBusyError(EdgeoptError, RuntimeError):
+    """Somebody else drives a rollout of the app, or has taken this one over."""
+
+
 class ProvisionError(DeviceError, RuntimeError):
     """The device cannot be given the runtime: no wheel for it, no room, or its Python refuses."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, make_url, select, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, make_url, select, text, update
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from edgeopt.errors import StoreError, UsageError
@@ -77,6 +77,8 @@ class Database:
             tables.metadata.create_all(connection)
             if version is None:
                 connection.execute(insert(tables.schema).values(version=tables.SCHEMA_VERSION))
+            elif version < tables.SCHEMA_VERSION:  # so far every version only has more tables
+                connection.execute(update(tables.schema).values(version=tables.SCHEMA_VERSION))
 
     @contextlib.contextmanager
     def _mapped(self) -> Iterator[None]:

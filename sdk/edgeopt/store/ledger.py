@@ -55,6 +55,9 @@ class Ledger:
     Args:
         url: A SQLite file (a `Path`, or ``sqlite:////path``) or ``postgresql://user@host/name``; made on first use.
 
+    Attributes:
+        url: As given; the rollouts of a fleet are in the same database.
+
     Raises:
         UsageError: The URL is neither.
         StoreError: It cannot be opened, or was written by a newer edgeopt. Every method raises it where the database
@@ -62,6 +65,7 @@ class Ledger:
     """
 
     def __init__(self, url: str | Path) -> None:
+        self.url = url
         self._database = Database(url)
 
     def __enter__(self) -> Ledger:

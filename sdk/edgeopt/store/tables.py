@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Float, ForeignKey, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Integer, MetaData, String, Table, Text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised whenever a table changes; a ledger with a higher number was written by a newer edgeopt."""
 
 metadata = MetaData()
@@ -59,3 +59,53 @@ deployments = Table(
     Column("device", Text, nullable=False, index=True),
     Column("document", Text, nullable=False),
 )
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("rollout_id", String(16), primary_key=True),
+    Column("app", String(64), nullable=False, index=True),
+    Column("release", String(160), nullable=False),
+    Column("key", String(64), nullable=False, index=True),
+    Column("state", String(16), nullable=False),
+    Column("wave", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("finished_at", Float, nullable=False),
+    Column("wave_since", Float, nullable=False),
+    Column("soak_until", Float, nullable=False),
+    Column("order", String(16), nullable=False),
+    Column("ordered_by", String(256), nullable=False),
+    Column("plan", Text, nullable=False),
+)
+
+rollout_boards = Table(
+    "rollout_boards",
+    metadata,
+    Column("rollout_id", String(16), ForeignKey("rollouts.rollout_id"), primary_key=True),
+    Column("board", String(128), primary_key=True, index=True),
+    Column("position", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("document", Text, nullable=False),
+)
+
+rollout_gates = Table(
+    "rollout_gates",
+    metadata,
+    Column("rollout_id", String(16), ForeignKey("rollouts.rollout_id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("document", Text, nullable=False),
+)
+
+rollout_leases = Table(
+    "rollout_leases",
+    metadata,
+    Column("app", String(64), primary_key=True),
+    Column("rollout_id", String(16), nullable=False),
+    Column("holder", String(256), nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("since", Float, nullable=False),
+    Column("expires", Float, nullable=False),
+)
+"""One driver of an app at a time, over all of its rollouts: boards keep one fence for the app."""
