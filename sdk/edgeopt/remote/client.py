@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from edgeopt import home
 from edgeopt.core.device import Device, DeviceFacts
 from edgeopt.errors import BusyError, ConnectError, EdgeoptError, LinkLostError, ProtocolError, StoreError
-from edgeopt.remote import jobs, loader, push
+from edgeopt.remote import jobs, loader, push, shell
 from edgeopt.remote.bundle import BUNDLE_NAME, Bundle, build_bundle
 from edgeopt.remote.facts import facts_of
 from edgeopt.remote.link import STALL_SECONDS, Link
@@ -302,6 +302,16 @@ class Connection:
             attempts=_REQUEST_ATTEMPTS,
             patience_seconds=PATIENCE_SECONDS,
         )
+
+    def shell(self, script: str, *, deadline_seconds: float = REQUEST_SECONDS) -> shell.Said:
+        """Run a script in the login's shell, for what lies outside the runner's root.
+
+        Raises:
+            ProtocolError: The login runs no commands (it is restricted to the runner).
+            DeviceError: The device cannot be reached any more.
+        """
+        link, _ = self._live()
+        return shell.run(link, script, deadline_seconds)
 
     def cancel(self, job_id: str) -> None:
         """End a job on the device."""

@@ -16,6 +16,7 @@ from edgeopt.core.profile import Profile
 from edgeopt.errors import UnknownDeviceError, UnknownHostKeyError, UsageError
 from edgeopt.remote import doctor, hostkeys, jobs
 from edgeopt.remote.client import connect
+from edgeopt.workflow.enrolling import remove_timer
 from edgeopt.workflow.suitability import SUITABILITY
 from edgeopt.workflow.workspace import Workspace
 from edgeopt_targets.profile_files import find_profile, match_profile
@@ -181,4 +182,6 @@ def clean_device(device: Device, *, force: bool) -> None:
         RunnerError: Applications are active there and `force` is false.
     """
     with connect(device) as connection:
+        if connection.request("agent").get("configured") is True:
+            remove_timer(connection)
         connection.clean(force=force)
