@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,9 @@ from edgeopt.core.recipe import PassSpec, Recipe
 from edgeopt.core.variant import Variant
 from edgeopt.errors import PassError
 from edgeopt.selection.netadapt import Group, LayerTimes
-from edgeopt.workflow import latency_table
+from edgeopt.workflow import latency_table, layer_times
+from edgeopt.workflow.measuring import Bench
+from edgeopt.workflow.measuring_layers import Small
 from edgeopt_runner.protocol.samples import SampleFile
 from support.networks import small_cnn_onnx
 from support.trained import trained
@@ -122,16 +125,16 @@ def test_a_file_of_another_tool_competes_under_its_own_name(
 def test_widths_are_solved_from_times_that_the_device_measured(
     request_of: Callable[..., edgeopt.Request], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(latency_table, "PLAN", replace(SHORT, name="layer", evaluate=False, min_seconds=0.02))
-    monkeypatch.setattr(latency_table, "SHARES", (0.5,))
-    measured = latency_table._Table._measured
+    monkeypatch.setattr(layer_times, "PLAN", replace(SHORT, evaluate=False, min_seconds=0.02))
+    monkeypatch.setattr(layer_times, "SHARES", (0.5,))
+    measured = layer_times.least_medians
 
-    def in_proportion_to_size(table: Any, network: Path, *rest: Any, **more: Any) -> float:
+    def in_proportion_to_size(bench: Bench, networks: list[Small], *rest: Any) -> list[float]:
         """Measured indeed, but layers this small are lost in the noise of a busy machine."""
-        assert measured(table, network, *rest, **more) > 0
-        return float(network.stat().st_size)
+        assert all(time > 0 for time in measured(bench, networks, *rest))
+        return [float(network.artifact.size_bytes) for network in networks]
 
-    monkeypatch.setattr(latency_table._Table, "_measured", in_proportion_to_size)
+    monkeypatch.setattr(layer_times, "least_medians", in_proportion_to_size)
     keep = Recipe("keep", (PassSpec("prune_channels", {"latency": 0.8, "round_to": 4}),))
     heard = Heard()
     with edgeopt.Workspace.open() as workspace:
@@ -139,12 +142,22 @@ def test_widths_are_solved_from_times_that_the_device_measured(
         budget = edgeopt.Budget(max_drop=None)
         request = replace(request_of(recipes=(keep,), budget=budget, training=""), model=model)
         found = edgeopt.optimize(tmp_path / "out", request, workspace, listener=heard)
+        before = kinds_of_jobs(tmp_path)
+        halved = Recipe("halved", (PassSpec("prune_channels", {"latency": 0.7, "round_to": 4}),))
+        edgeopt.optimize(tmp_path / "out", replace(request, recipes=(halved,)), workspace)
+    assert before == ["layers", "layers"]  # all widths in one, and once more the other way round
+    assert kinds_of_jobs(tmp_path) == before  # another budget measures nothing again
     assert "layer widths measured on the device; channels in steps of 4" in heard.text
     kept = {variant.name: variant for variant in found.variants}["keep"]
     (spec,) = kept.provenance.recipe.passes
     assert "latency" not in spec.options
     assert all(width % 4 == 0 for width in spec.options["widths"].values())
     assert kept.artifact.size_bytes < found.variants[0].artifact.size_bytes
+
+
+def kinds_of_jobs(home: Path) -> list[str]:
+    """Of all jobs that the device ``local`` was given."""
+    return [json.loads(path.read_text())["kind"] for path in home.glob(".edgeopt/jobs/*/job.json")]
 
 
 def test_a_share_that_the_narrowest_network_misses_is_refused_with_what_it_would_take() -> None:

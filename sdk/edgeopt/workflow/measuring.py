@@ -26,11 +26,13 @@ from edgeopt.workflow.preparing import Prepared
 from edgeopt.workflow.user_metric import accuracy_from_outputs
 from edgeopt.workflow.workspace import Workspace
 
-_TRANSIENT = frozenset({"lost", "rebooted", "cancelled"})
+TRANSIENT = frozenset({"lost", "rebooted", "cancelled"})
+"""Statuses that say nothing of what was measured: the board lost the job."""
+
 _FINAL = frozenset({"ok", "load_failed", "illegal_instruction"})
 """What would come out again; a crash or a full memory may have had another cause, so it is tried anew next time."""
 
-_ATTEMPTS = 3
+ATTEMPTS = 3
 _COSINE_MARGIN = 0.05
 _MOST_COSINE = 0.999
 
@@ -66,23 +68,33 @@ class Bench:
         Raises:
             DeviceError: The device cannot be reached or does not answer in the protocol.
         """
-        conditions = self._conditions(variant, settings, plan)
+        conditions = self.conditions(variant, settings, plan)
         key = measurement_key(conditions)
+        known = self.known(key, launch)
+        if known is not None:
+            return known
+        measurement = self._measure_now(variant, conditions, f"{key}/{launch}")
+        self.remember(key, launch, measurement)
+        return measurement
+
+    def known(self, key: str, launch: int) -> Measurement | None:
+        """What the ledger knows of a launch; ``None`` where it is to be measured."""
         known = None if self.fresh else self.workspace.ledger.measurements(key).get(launch)
         if known is not None:
             self.reused.add(f"{key}/{launch}")
-            return known
-        measurement = self._measure_now(variant, conditions, f"{key}/{launch}")
+        return known
+
+    def remember(self, key: str, launch: int, measurement: Measurement) -> None:
+        """Keep a launch in the ledger, if it would come out again."""
         if measurement.status in _FINAL or measurement.status.startswith("timeout:"):
             self.workspace.ledger.remember_measurement(key, launch, measurement)
-        return measurement
 
     def _measure_now(self, variant: Variant, conditions: Conditions, name: str) -> Measurement:
         """Run the job; again, at most three times in all, where the board spoiled it or lost it."""
         measurement = None
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             measurement = self._launch(variant, conditions, f"{self.run_id}/{name}/{attempt}")
-            if measurement.status not in _TRANSIENT and (measurement.valid or not measurement.ok):
+            if measurement.status not in TRANSIENT and (measurement.valid or not measurement.ok):
                 break
         assert measurement is not None
         return measurement
@@ -126,11 +138,19 @@ class Bench:
         path.unlink()
         return dataclasses.replace(measurement, accuracy=accuracy)
 
-    def push(self, artifact: Artifact) -> None:
-        """Send a file, unless the device has it."""
-        self.connection.push(self.workspace.artifacts.path(artifact), artifact.digest)
+    def push(self, *artifacts: Artifact) -> None:
+        """Send files, those that the device has not."""
+        there = self.connection.have([artifact.digest for artifact in artifacts])
+        for artifact in artifacts:
+            if artifact.digest not in there:
+                self.connection.push(self.workspace.artifacts.path(artifact), artifact.digest)
 
-    def _conditions(self, variant: Variant, settings: Settings, plan: Plan) -> Conditions:
+    def conditions(self, variant: Variant, settings: Settings, plan: Plan) -> Conditions:
+        """Everything that a measurement of the variant depends on.
+
+        Raises:
+            RunnerError: The device does not have the runtime.
+        """
         runtime = self.facts.runtime(settings.runtime)
         if runtime is None:
             raise RunnerError(

@@ -162,6 +162,50 @@ def test_a_launch_that_failed_is_a_measurement_too() -> None:
     assert not measurement.ok
 
 
+def layers_result(job: jobs.Job, **changes: Any) -> jobs.Job:
+    """What a device says of a `layers` job; `changes` replace fields of the last row."""
+    single = result_of({**measure(), "plan": job["plan"], "settings": job["settings"]})["measurement"]
+    rows = [{**single, "variant_digest": layer["sha256"]} for layer in job["layers"]]
+    rows[-1].update(changes)
+    return {**{name: job[name] for name in ("job_id", "nonce", "kind")}, "status": "ok", "detail": "", "layers": rows}
+
+
+def layers() -> jobs.Job:
+    files = [jobs.LayerFile(Artifact(letter * 64, 10, "onnx"), "e" * 64) for letter in "cd"]
+    return jobs.layers_job(files, settings=Settings(), plan=QUICK.without_evaluation(), min_cosine=0.9)
+
+
+def test_each_layer_of_a_job_becomes_a_measurement_also_one_that_failed() -> None:
+    job = layers()
+    result = layers_result(job, status="load_failed", latency=None, correctness=None)
+    first, second = jobs.layers_of(jobs.check_result(result, job, "board"))
+    assert (first.variant_digest, first.ok) == ("c" * 64, True)
+    assert (second.variant_digest, second.status) == ("d" * 64, "load_failed")
+
+
+@pytest.mark.parametrize("change", [{"variant_digest": "c" * 64}, {"settings": {}}, {"plan": None}], ids=str)
+def test_layers_that_were_not_ordered_are_refused(change: dict[str, Any]) -> None:
+    job = layers()
+    with pytest.raises(ProtocolError, match=r"board: result: .* not what was ordered"):
+        jobs.check_result(layers_result(job, **change), job, "board")
+
+
+@pytest.mark.parametrize("rows", [None, "all", [], [None, None], [{}]], ids=str)
+def test_layers_that_are_no_list_of_all_that_was_ordered_are_refused(rows: Any) -> None:
+    job = layers()
+    with pytest.raises(ProtocolError, match="board: result"):
+        jobs.check_result({**layers_result(job), "layers": rows}, job, "board")
+
+
+def test_a_worker_that_crashed_has_no_layers_and_figures_that_cannot_be_are_refused() -> None:
+    job = layers()
+    crashed = {**layers_result(job), "status": "crash"}
+    del crashed["layers"]
+    assert jobs.check_result(crashed, job, "board")["status"] == "crash"
+    with pytest.raises(ProtocolError, match="cannot be"):
+        jobs.layers_of(layers_result(job, latency={**LATENCY, "median_ns": 31}))
+
+
 def test_a_deployment_is_read_from_its_result() -> None:
     found = {"app": "digits", "release": 2, "previous": 1, "sha256": "a" * 64, "healthy": True, "detail": "fine"}
     deployment = jobs.deployment_of({"deployment": {**found, "settings": {"threads": 2}}}, "board")
