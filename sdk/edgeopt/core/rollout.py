@@ -139,6 +139,7 @@ class BoardProgress:
         version: What runs there now, as the board said last.
         updated_at: Seconds since the epoch.
         retry_at: Before this time it is left alone: its window, or the wait before it is tried again.
+        orders: Orders that it has answered without committing; the next one is another job there.
     """
 
     board: str
@@ -156,6 +157,7 @@ class BoardProgress:
     version: str = ""
     updated_at: float = 0.0
     retry_at: float = 0.0
+    orders: int = 0
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,7 +23,7 @@ UNDER_WAY = frozenset({"leased", "preflight", "sending", "staged", "activated", 
 ENDED = frozenset({"done", "cancelled"})
 
 Opens = Callable[[str, float], float]
-"""When a board's window is next open: its name, and now."""
+"""When a board's window is next open: its name, and now; infinite where it never is again."""
 
 
 @dataclass(frozen=True)
@@ -241,6 +242,11 @@ class RolloutMachine:
         opens = self._opens(name, now)
         if opens <= now:
             self._queue.add(name)
+            return
+        if math.isinf(opens):
+            passed = dataclasses.replace(board, state="unreachable", detail="its window has passed", retry_at=0.0)
+            self._keep(passed)
+            self._unsettled.discard(name)
             return
         if (board.state, board.retry_at) != ("waiting", opens):
             self._keep(dataclasses.replace(board, state="waiting", detail="its window is closed", retry_at=opens))
