@@ -15,6 +15,7 @@ from edgeopt.cli import (
     deploy,
     devices,
     init,
+    keys,
     merge,
     optimize,
     output,
@@ -49,6 +50,7 @@ app.command("merge", short_help="Make one network of stages, or of models that s
 app.command("select", short_help="Choose again under another budget, without measuring.")(select.select)
 app.command("report", short_help="Write the self-contained page of a run.")(report.report)
 app.add_typer(devices.app, name="device")
+app.add_typer(keys.app, name="keys")
 app.add_typer(runs.app, name="runs")
 app.add_typer(profiles.app, name="profiles")
 app.command("passes")(passes.passes)
