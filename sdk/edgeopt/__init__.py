@@ -17,6 +17,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from edgeopt.core.budget import Budget as Budget
     from edgeopt.core.budget import LatencyLimit as LatencyLimit
+    from edgeopt.core.release import Release as Release
+    from edgeopt.core.rollout import Rollout as Rollout
     from edgeopt.core.run import RunRecord as RunRecord
     from edgeopt.errors import EdgeoptError as EdgeoptError
     from edgeopt.selection.select import select as select
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from edgeopt.workflow.benching import plan_named as plan_named
     from edgeopt.workflow.deciding import reselect as reselect
     from edgeopt.workflow.deploying import deploy as deploy
+    from edgeopt.workflow.fleet.composing import ReleaseRequest as ReleaseRequest
+    from edgeopt.workflow.fleet.publishing import publish as publish
     from edgeopt.workflow.request import DataRequest as DataRequest
     from edgeopt.workflow.request import Request as Request
     from edgeopt.workflow.workspace import Workspace as Workspace
@@ -35,13 +39,17 @@ _PUBLIC = {
     "DataRequest": "workflow.request:DataRequest",
     "EdgeoptError": "errors:EdgeoptError",
     "LatencyLimit": "core.budget:LatencyLimit",
+    "Release": "core.release:Release",
+    "ReleaseRequest": "workflow.fleet.composing:ReleaseRequest",
     "Request": "workflow.request:Request",
+    "Rollout": "core.rollout:Rollout",
     "RunRecord": "core.run:RunRecord",
     "Workspace": "workflow.workspace:Workspace",
     "deploy": "workflow.deploying:deploy",
     "measure": "workflow.benching:bench",
     "optimize": "workflow.optimizing:optimize_into",
     "plan_named": "workflow.benching:plan_named",
+    "publish": "workflow.fleet.publishing:publish",
     "reselect": "workflow.deciding:reselect",
     "select": "selection.select:select",
 }

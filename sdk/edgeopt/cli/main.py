@@ -21,6 +21,7 @@ from edgeopt.cli import (
     output,
     passes,
     profiles,
+    publish,
     recipes,
     report,
     runs,
@@ -49,7 +50,9 @@ app.command("split", short_help="Cut a network into stages; measure them as a pi
 app.command("merge", short_help="Make one network of stages, or of models that share a trunk.")(merge.merge)
 app.command("select", short_help="Choose again under another budget, without measuring.")(select.select)
 app.command("report", short_help="Write the self-contained page of a run.")(report.report)
+app.command("publish", short_help="Sign what runs chose as a release for a fleet.")(publish.publish)
 app.add_typer(devices.app, name="device")
+app.add_typer(publish.app, name="releases")
 app.add_typer(keys.app, name="keys")
 app.add_typer(runs.app, name="runs")
 app.add_typer(profiles.app, name="profiles")

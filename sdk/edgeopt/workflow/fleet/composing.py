@@ -23,6 +23,7 @@ from edgeopt.workflow.measuring import least_cosine
 from edgeopt_targets.onnxruntime_versions import oldest_reading
 
 DAY_SECONDS = 86400.0
+SCHEMA = 1
 MANIFEST_LIMIT_BYTES = 256 << 10
 _APP = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
@@ -217,9 +218,9 @@ def manifest_bytes(release: Release) -> bytes:
     Raises:
         UsageError: It is longer than boards take.
     """
-    text = json.dumps(
-        documents.plain(release), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    times = {"created": round(release.created), "expires": round(release.expires)}
+    document = {**documents.plain(release), **times, "schema": SCHEMA}
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     data = text.encode()
     if len(data) > MANIFEST_LIMIT_BYTES:
         raise UsageError(
