@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, Optional
 from edgeopt_runner.held_release import ApplicationError, HeldRelease, hold
 from edgeopt_runner.refusals import Refusal
 from edgeopt_runner.storage import app_folder, expand, provisioned_python
+from edgeopt_runner.updates.app_state import why_stopped
 
 if TYPE_CHECKING:
     from edgeopt_runner.engines import Session
@@ -94,6 +95,9 @@ def load(name: str, root: Optional[str] = None) -> Application:
     except Refusal as error:
         raise ApplicationError(error.message)
     except (FileNotFoundError, NotADirectoryError):
+        why = why_stopped(os.path.dirname(link))
+        if why:
+            raise ApplicationError("%s is stopped: %s. Update or deploy it again." % (name, why))
         raise ApplicationError("no app %r is active under %s. Deploy one with: edgeopt deploy" % (name, root))
     try:
         return Application(held, link, _session(held, root))

@@ -4,10 +4,12 @@ In the journal rather than in a file of its own: a commit and what it means (cou
 in one write, or not at all.
 """
 
+import os
 import time
 from typing import Any, Dict, List, Optional
 
 from edgeopt_runner import processes
+from edgeopt_runner.journal import Journal
 from edgeopt_runner.protocol import FENCED, PENALISED
 from edgeopt_runner.refusals import Refusal
 
@@ -120,6 +122,11 @@ class AppState:
 def state_of(record: Dict[str, Any]) -> AppState:
     """The state in a journal's record."""
     return AppState(record.get(KEY))
+
+
+def why_stopped(app_path: str) -> str:
+    """Why an app serves nothing; empty where it is not stopped."""
+    return state_of(Journal(os.path.join(app_path, "journal.jsonl")).last()).safe_stop
 
 
 def _age_seconds(entry: List[Any]) -> float:

@@ -6,7 +6,6 @@ import os
 from typing import Any, Dict, Iterator, List, Optional, Set
 
 from edgeopt_runner import transaction
-from edgeopt_runner.journal import Journal
 from edgeopt_runner.refusals import Refusal
 from edgeopt_runner.release_store import IN_USE, ReleaseStore
 from edgeopt_runner.updates import app_state
@@ -115,8 +114,3 @@ def _is_locked(path: str) -> bool:
         return True
     except OSError:
         return False
-
-
-def why_stopped(app_path: str) -> str:
-    """Why an app serves nothing; empty where it is not stopped."""
-    return app_state.state_of(Journal(os.path.join(app_path, "journal.jsonl")).last()).safe_stop

@@ -3,6 +3,7 @@
 What stands in the way is a refusal; what is merely not for this board is skipped, with the reason.
 """
 
+import fcntl
 import os
 import platform
 import re
@@ -68,9 +69,16 @@ def preflight(root: str, order: Order) -> Dict[str, Any]:
 
 
 def _not_busy(store: ReleaseStore) -> None:
-    holder = FileLock(os.path.join(store.path, LOCK)).holder()
-    if holder is not None:
-        message = "another change of %s is under way on this device (process %d)" % (store.name, holder)
+    """Tell of a change that is under way; the lock itself is left alone."""
+    path = os.path.join(store.path, LOCK)
+    try:
+        with open(path, "rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        pass
+    except BlockingIOError:
+        values = (store.name, FileLock(path).holder())
+        message = "another change of %s is under way on this device (process %s)" % values
         raise Refusal(protocol.BUSY, message, "Try again when it has ended.")
 
 

@@ -1,4 +1,4 @@
-"""The client of what a board does with releases of a fleet; its answers are untrusted: a noun comes out, or an error."""
+"""The client of what a board does with releases of a fleet; what it answers is untrusted, and comes out as a noun."""
 
 from __future__ import annotations
 
