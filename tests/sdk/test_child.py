@@ -129,3 +129,50 @@ def test_what_a_child_says_of_its_progress_is_heard_once_each() -> None:
         on_progress=lambda text, share: heard.append((text, share)),
     )
     assert heard == [("step 1 of 2", 0.5), ("step 2 of 2", 1.0)]
+
+
+def test_a_child_has_our_variables_folder_and_import_path_of_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in ("1", "2"):
+        place = tmp_path / number
+        place.mkdir()
+        (place / "there.py").write_text(
+            "import os\ndef looks(): return [os.getcwd(), os.environ['MINE'], os.path.dirname(__file__)]"
+        )
+        monkeypatch.chdir(place)
+        monkeypatch.setenv("MINE", number)
+        monkeypatch.syspath_prepend(str(place))
+        found = run_child("there:looks", {}, deadline_seconds=60, what="looking")
+        assert found == [str(place), number, str(place)]
+
+
+def test_a_second_call_finds_loaded_what_the_first_needed_and_a_crash_stays_its_own(tmp_path: Path) -> None:
+    (tmp_path / "heavy.py").write_text(
+        "import os, sys\n"
+        "def needs(crash):\n"
+        "    loaded = 'torch' in sys.modules\n"
+        "    import torch\n"
+        "    if crash: os.abort()\n"
+        "    return [loaded, os.getppid(), float(torch.ones(3).sum())]\n"
+    )
+
+    def call(crash: bool) -> list[object]:
+        found: list[object] = run_child("heavy:needs", {"crash": crash}, deadline_seconds=60, what="trying")
+        return found
+
+    first = call(crash=False)
+    with pytest.raises(ChildError, match="SIGABRT"):
+        call(crash=True)
+    assert first == [False, first[1], 3.0]
+    assert call(crash=False) == [True, first[1], 3.0]
+
+
+def test_when_the_nursery_is_killed_its_child_is_told_as_killed_and_the_next_call_works(tmp_path: Path) -> None:
+    (tmp_path / "ends.py").write_text(
+        "import os, signal, time\ndef ends_nursery(): os.kill(os.getppid(), signal.SIGKILL); time.sleep(60)"
+    )
+    with pytest.raises(ChildError) as caught:
+        run_child("ends:ends_nursery", {}, deadline_seconds=60, what="trying")
+    assert caught.value.status == "crash:SIGKILL"
+    assert call("double", number=21) == {"twice": 42}

@@ -1,13 +1,12 @@
 """Runs one function in a child process with a deadline: converters segfault, hang, and exit 0 without a result.
 
-What counts is the checked result, never the exit code. A process pool would share a crash between jobs; a fresh
-process does not.
+What counts is the checked result, never the exit code. A process pool would share a crash between jobs; a process for
+each call, forked from a `nursery` that has the libraries loaded, does not.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import importlib.util
 import json
 import os
@@ -18,9 +17,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from edgeopt import errors
+from edgeopt.child import job
+from edgeopt.child.job import die_with_parent, report_progress
+from edgeopt.child.nursery import nursery
+
+__all__ = ["Progress", "die_with_parent", "report_progress", "run_child"]
 
 Progress = Callable[[str, float], None]
 """Hears what a child is at, and which share of it is done, 0 to 1."""
@@ -28,21 +32,17 @@ Progress = Callable[[str, float], None]
 _LOG_TAIL_BYTES = 2000
 _POLL_SECONDS = 0.5
 _OUR_PACKAGES = ("edgeopt", "edgeopt_runner")
-_PROGRESS = "EDGEOPT_CHILD_PROGRESS"
-"""Names the file that a child writes its progress to; a variable, as the child's own processes may write it too."""
 
 
-def report_progress(text: str, share: float) -> None:
-    """Say, from inside a child, how far it is; without effect elsewhere.
+class Process(Protocol):
+    """A running child, as `subprocess.Popen` has it."""
 
-    Args:
-        text: For a person: ``epoch 3 of 10, loss 0.21, 12 s left``.
-        share: How much is done, 0 to 1.
-    """
-    if path := os.environ.get(_PROGRESS):
-        partial = Path(f"{path}.{os.getpid()}.part")
-        partial.write_text(json.dumps([text, share]))
-        partial.replace(path)
+    @property
+    def pid(self) -> int:
+        """It leads a process group of that number."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code, or minus the signal. Raises subprocess.TimeoutExpired."""
 
 
 def run_child(
@@ -54,7 +54,7 @@ def run_child(
     on_progress: Progress | None = None,
     python: Path | None = None,
 ) -> Any:
-    """Call `function` in a fresh interpreter and return its result.
+    """Call `function` in a process of its own and return its result.
 
     Args:
         function: ``package.module:name``; takes the arguments by keyword, returns a JSON value.
@@ -69,27 +69,37 @@ def run_child(
         EdgeoptError: Whatever of our own errors the function raised, rebuilt here.
     """
     with tempfile.TemporaryDirectory(prefix="edgeopt-child-") as folder:
-        result_path, log_path = Path(folder, "result.json"), Path(folder, "log")
-        Path(folder, "job.json").write_text(json.dumps({"function": function, "arguments": dict(arguments)}))
-        paths = [path for path in sys.path if path] if python is None else [_packages_only(function, Path(folder))]
-        command = [str(python or sys.executable), "-m", "edgeopt.child", folder]
-        with open(log_path, "wb") as log:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env=_environment(paths),
-            )
-            with _killed_with_us(process):
-                status = _wait(process, deadline_seconds, _follower(Path(folder, "progress.json"), on_progress))
-        last_line = _last_line(log_path)
-        if status != "timeout" and result_path.exists():
-            return _unpack(json.loads(result_path.read_text()))
+        place = Path(folder)
+        paths = [path for path in sys.path if path] if python is None else [_packages_only(function, place)]
+        environment = _environment(paths)
+        order = {"function": function, "arguments": dict(arguments)}
+        surroundings = {"environment": environment, "paths": paths, "folder": os.getcwd()}
+        (place / job.ORDER).write_text(json.dumps({**order, **surroundings}))
+        process = _start(place, environment, python)
+        with _killed_with_us(process):
+            status = _wait(process, deadline_seconds, _follower(place / job.PROGRESS, on_progress))
+        last_line = _last_line(place / job.LOG)
+        if status != "timeout" and (place / job.RESULT).exists():
+            return _unpack(json.loads((place / job.RESULT).read_text()))
     raise errors.ChildError(
         f"{what}: the child process ended with {status} ({last_line or 'it printed nothing'})", status=status
     )
+
+
+def _start(folder: Path, environment: Mapping[str, str], python: Path | None) -> Process:
+    """Fork the child off the nursery; in a fresh interpreter where it is another one, or forking is not Linux's."""
+    if python is None and sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            return nursery(environment).start(folder)
+    with open(folder / job.LOG, "wb") as log:
+        return subprocess.Popen(
+            [str(python or sys.executable), "-m", "edgeopt.child", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=dict(environment),
+        )
 
 
 def _last_line(log_path: Path) -> str:
@@ -123,7 +133,7 @@ def _environment(paths: Sequence[str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _killed_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
+def _killed_with_us(process: Process) -> Iterator[None]:
     """Take the child's whole process group down however this block ends."""
     try:
         yield
@@ -148,7 +158,7 @@ def _follower(path: Path, on_progress: Progress | None) -> Callable[[], None] | 
     return follow
 
 
-def _wait(process: subprocess.Popen[bytes], deadline_seconds: float, follow: Callable[[], None] | None) -> str:
+def _wait(process: Process, deadline_seconds: float, follow: Callable[[], None] | None) -> str:
     """How it ended; polled where somebody follows its progress."""
     deadline = time.monotonic() + deadline_seconds
     while True:
@@ -180,41 +190,3 @@ def _unpack(document: dict[str, Any]) -> Any:
     error = document["error"]
     kind = getattr(errors, error["class"], errors.EdgeoptError)
     raise kind(error["message"], remedy=error["remedy"])
-
-
-def _main(folder: str) -> int:
-    """Entry of the child: read the job, call the function, write the result atomically."""
-    die_with_parent()
-    os.environ[_PROGRESS] = str(Path(folder, "progress.json"))
-    job = json.loads(Path(folder, "job.json").read_text())
-    module_name, _, name = job["function"].partition(":")
-    try:
-        document: dict[str, Any] = {"result": getattr(importlib.import_module(module_name), name)(**job["arguments"])}
-    except errors.EdgeoptError as error:
-        document = {"error": {"class": error.code, "message": error.message, "remedy": error.remedy}}
-    partial = Path(folder, "result.part")
-    partial.write_text(json.dumps(document))
-    partial.replace(Path(folder, "result.json"))
-    return 0
-
-
-def die_with_parent() -> None:
-    """Ask Linux to end us when the parent is killed; elsewhere watch for being adopted."""
-    import ctypes
-    import threading
-
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-        return
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1]))
