@@ -33,7 +33,14 @@ verb                params                                  result
                                                             created, healthy}]``
 ``agent``           ``settings: {...}, certificates:        ``configured, device_id, url, public_key, enrolled,
                     text`` or ``remove: true`` or nothing   python, bundle``; of the board's own pull agent
-``gc``              ``keep: [digests]``                     ``removed: n, freed_bytes: n``
+``releases``        ``verify: bool``                        ``apps: [fields of core BoardRelease]``; with `verify` the
+                                                            active files are hashed, and left for sound ones
+``preflight``       ``app, manifest, target, profile,       ``action`` (``update, nothing, skip, refuse``), ``code,
+                    fence, insecure_unsigned``              reason, needs: [{sha256, size, have}], have: [{sha256,
+                                                            size, version}], free_bytes, need_bytes, collect_bytes,
+                                                            before``; changes nothing
+``gc``              ``keep: [digests], tight: bool``        ``removed: n, freed_bytes: n``; a tight one takes releases
+                                                            that no pointer leads to as well
 ``clean``           ``force: bool``                         ``removed: bool``; takes all of ours away, and the root
                                                             too unless something else is in it
 ``trust``           nothing                                 ``enrolled, insecure: bool``, versions ``root, timestamp,
@@ -67,9 +74,15 @@ so is `sessions` times it or `inter_op`; a job with another, or with a setting t
   ``min_cosine``, ``seconds`` and ``rounds`` of each of one session, as many sessions as stages, and the pipeline,
   ``max_start_celsius``.
 * ``activate``: ``app``, ``artifact``, ``settings``, ``golden``, ``min_cosine``, ``max_latency_ns`` (or null), ``runs``.
-* ``rollback``: ``app``. It and ``activate`` have workers run documents of kind ``check``: ``artifact``, ``settings``,
-  ``golden``, ``min_cosine``, ``max_latency_ns``, ``runs``; the result has ``check: {passed, cosine, median_ns,
-  reason}``.
+* ``rollback``: ``app``. It and all that change releases have workers run documents of kind ``check``: ``release {app,
+  number}`` (its folder is where the files are), ``artifact``, ``settings``, ``golden``, ``min_cosine``,
+  ``max_latency_ns``, ``runs``; the result has ``check: {passed, cosine, median_ns, reason, samples_ns, memory_bytes,
+  disturbed}``.
+* ``update``: ``app``, ``manifest`` (digest of the release's manifest, an object), ``target`` (its path among the signed
+  targets), ``profile``, ``fence``, ``rollout``, ``insecure_unsigned``, ``golden`` (make it what is gone back to last),
+  ``commit: "local"``. The phases are its steps: ``preflight, verify, stage, smoke, activate, health, commit, collect``.
+* ``recheck``: ``app``, ``fence``; measures the active release again. ``return``: ``app``, ``fence``, ``to_manifest``
+  (empty: the previous release).
 * ``provision``: ``key``, ``wheels: [{name, sha256}]``, ``system_site_packages: bool``.
 * ``rebuild``: ``base`` (digest of a file that the board has, as object or in a release, or null), ``patch`` (an object,
   see `patch_format`; used up), ``result`` (digest), ``size``: makes the object ``result``. The result has ``rebuild:
@@ -77,7 +90,9 @@ so is `sessions` times it or `inter_op`; a job with another, or with a setting t
 * ``rehearse``: nothing; goes the whole way without a model, to show that jobs work on this board.
 
 A result document has ``job_id``, ``nonce``, ``kind``, ``status``, ``detail`` and, by kind, ``measurement`` (core
-``Measurement``), ``deployment`` (``app, release, previous, sha256, settings, healthy, detail``), ``environment``
+``Measurement``), ``update`` (``outcome``: ``committed, nothing, skipped, aborted, rolled_back, inconclusive,
+safe_stop``; ``code, reason, step, before, after`` (core ``HealthFigures`` or null) ``, version, release, transitions``),
+``recheck`` (``figures, verdict, reason, version, manifest``), ``deployment`` (``app, release, previous, sha256, settings, healthy, detail``), ``environment``
 (``key, interpreter, runtimes: [{name, version}]``), ``pipeline`` (core ``PipelineFigures``), ``layers`` (core
 ``Measurement`` of each network, in the order of the job; only where ``status`` is ``ok``); a ``measure`` with metric
 ``outputs`` adds ``outputs: {sha256, size}``, to be had with ``send``.
