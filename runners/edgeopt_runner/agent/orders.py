@@ -28,7 +28,7 @@ def update_job(order: Dict[str, Any], board: str, attempt: int) -> Dict[str, Any
     job_id, nonce = (hashlib.sha256(("%s\n%s" % (what, words)).encode("utf-8")).hexdigest()[:32] for what in "jn")
     owner = {"owner": "agent", "host": board, "reason": "update of %s" % order["app"]}
     fixed = {"kind": "update", "job_id": job_id, "nonce": nonce, "owner": owner, "limits": {}}
-    return dict(order, insecure_unsigned=False, golden=False, commit="local", **fixed)
+    return dict(order, insecure_unsigned=False, commit="local", **fixed)
 
 
 def carry_out(root: str, job: Dict[str, Any], tick: Callable[[], None] = lambda: None) -> Dict[str, Any]:

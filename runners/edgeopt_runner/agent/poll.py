@@ -13,10 +13,10 @@ from edgeopt_runner.agent.board import Board
 from edgeopt_runner.agent.memory import Memory, pause_polls
 from edgeopt_runner.agent.settings import Settings, labels_of
 from edgeopt_runner.agent.tree import Tree
-from edgeopt_runner.protocol import offers
+from edgeopt_runner.protocol import EXPIRED, offers
 from edgeopt_runner.protocol.offers import Offer
 from edgeopt_runner.refusals import Refusal, refusal_of
-from edgeopt_runner.updates.manifest import LARGEST_BYTES
+from edgeopt_runner.updates import manifest as manifests
 
 SETTLED = ("committed", "rolled_back", "aborted", "safe_stop")
 """Ends of an offer that are not tried again by themselves."""
@@ -25,7 +25,8 @@ Clock = Callable[[], time.struct_time]
 
 Verdict = NamedTuple("Verdict", [("app", str), ("release", str), ("outcome", str), ("code", str), ("reason", str)])
 """What became of an app in a poll: an outcome of an update, or ``nothing``, ``left_out``, ``waiting``, ``paused``,
-``drift`` (it was committed, and somebody has changed it since), ``failed`` (it could not be brought here)."""
+``drift`` (it was committed, and somebody has changed it since), ``refused`` (by the board, before anything was
+fetched; asked again every poll), ``failed`` (it could not be brought here)."""
 
 
 class Poll:
@@ -104,7 +105,9 @@ class Poll:
             return _verdict(offer, "paused", record["code"], record["reason"])
         if record["outcome"] in SETTLED and record["outcome"] != "committed":
             return _verdict(offer, record["outcome"], record["code"], record["reason"])
-        self._bring_target(offer.target, LARGEST_BYTES)
+        release = manifests.parse(self._bring_target(offer.target, manifests.LARGEST_BYTES))
+        if release.expires <= self._board.now():
+            raise Refusal(EXPIRED, "%s %s has expired" % (offer.app, offer.release), "Publish it again.")
         return self._prepared(offer, record)
 
     def _prepared(self, offer: Offer, record: Dict[str, Any]) -> Verdict:
@@ -112,10 +115,12 @@ class Poll:
         order = self._order(offer, record)
         found = self._board.preflight(order)
         if found["action"] != "update":
-            outcome = {"nothing": "nothing", "skip": "skipped"}.get(found["action"], "aborted")
+            outcome = {"nothing": "nothing", "skip": "skipped"}.get(found["action"], "refused")
             return self._noted(offer, record, {"outcome": outcome, "code": found["code"], "reason": found["reason"]})
-        if record["outcome"] == "committed" and found["before"].get("verified"):
-            return _verdict(offer, "drift", reason="it was committed, and %s runs now" % found["before"]["version"])
+        if record["outcome"] == "committed":
+            if found["before"].get("verified"):
+                return _verdict(offer, "drift", reason="it was committed, and %s runs now" % found["before"]["version"])
+            record = dict(record, attempt=record["attempt"] + 1)  # its files were damaged since: once more
         for need in found["needs"]:
             self._tree.bring(self._board.root, "blobs/%s" % need["sha256"], need["sha256"], need["size"])
             faults.point("pull.blob", match=offer.app)
