@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -54,7 +55,7 @@ def best_patch(bases: Mapping[str, Path], target: Path, algorithms: Sequence[str
         OSError: A file cannot be read or written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    aim = ModelFile(target)
+    aim = _file(target, _stamp(target))
     wanted = {digest: bases[digest] for digest in list(bases)[:MOST_BASES] if digest != aim.digest}
     known = sorted(set(algorithms) & set(CODECS))
     note = folder / f"{_key(wanted, aim.digest, known)}.json"
@@ -65,6 +66,17 @@ def best_patch(bases: Mapping[str, Path], target: Path, algorithms: Sequence[str
     made = _make({digest: ModelFile(path) for digest, path in wanted.items()}, aim, known, folder)
     _replace(note, json.dumps(None if made is None else {**asdict(made), "path": made.path.name}).encode())
     return made
+
+
+@functools.lru_cache(maxsize=4)
+def _file(path: Path, _stamp: tuple[int, int, int]) -> ModelFile:
+    """A target that is asked for by board after board is read and hashed once."""
+    return ModelFile(path)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    facts = path.stat()
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def _make(bases: Mapping[str, ModelFile], target: ModelFile, algorithms: Sequence[str], folder: Path) -> Patch | None:

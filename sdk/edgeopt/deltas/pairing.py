@@ -52,9 +52,13 @@ class ModelFile:
     """
 
     def __init__(self, path: Path | None) -> None:
-        empty = path is None or not path.stat().st_size
-        self.data: Bytes = np.zeros(0, np.uint8) if empty else np.memmap(str(path), np.uint8, "r")
-        self.tensors: Sequence[TensorRange] = () if empty or path is None else ranges(path)
+        self._path = None if path is None or not path.stat().st_size else path
+        self.data: Bytes = np.zeros(0, np.uint8) if self._path is None else np.memmap(str(path), np.uint8, "r")
+
+    @cached_property
+    def tensors(self) -> Sequence[TensorRange]:
+        """What `ranges` finds in it."""
+        return () if self._path is None else ranges(self._path)
 
     @cached_property
     def digest(self) -> str:

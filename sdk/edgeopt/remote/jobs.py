@@ -289,6 +289,20 @@ def rollback_job(app: str, *, job_id: str | None = None) -> Job:
     return _job("rollback", f"rollback of {app}", job_id, fields={"app": app})
 
 
+def rebuild_job(*, base: str | None, patch: str, result: str, size: int, job_id: str | None = None) -> Job:
+    """Make a file on the device from one that it has and a patch that was pushed there (`edgeopt.deltas`).
+
+    Args:
+        base: Digest of the file that it has; ``None`` for a patch that needs none.
+        patch: Digest of the patch, which is used up.
+        result: Digest of the file to make.
+        size: Its bytes.
+        job_id: As in `measure_job`.
+    """
+    fields = {"base": base or None, "patch": patch, "result": result, "size": size}
+    return _job("rebuild", "rebuild of a file", job_id, fields=fields)
+
+
 def provision_job(
     wheels: Sequence[WheelFile],
     *,
