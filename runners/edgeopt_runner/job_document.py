@@ -149,6 +149,8 @@ def _is_size(value: Any) -> bool:
 
 def _objects_of(job: Dict[str, Any], kind: str) -> List[str]:
     """Digests of the objects that a job works with."""
+    if kind == "update":
+        return [job["manifest"]]
     artifacts: List[Any] = [job.get("artifact")] if job.get("artifact") is not None or kind in _RUNS_A_MODEL else []
     artifacts += job.get("stages") or [] if kind == "pipeline" else []
     layers: List[Any] = job["layers"] if kind == "layers" else []

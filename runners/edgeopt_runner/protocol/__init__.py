@@ -91,8 +91,9 @@ so is `sessions` times it or `inter_op`; a job with another, or with a setting t
 
 A result document has ``job_id``, ``nonce``, ``kind``, ``status``, ``detail`` and, by kind, ``measurement`` (core
 ``Measurement``), ``update`` (``outcome``: ``committed, nothing, skipped, aborted, rolled_back, inconclusive,
-safe_stop``; ``code, reason, step, before, after`` (core ``HealthFigures`` or null) ``, version, release, transitions``),
-``recheck`` (``figures, verdict, reason, version, manifest``), ``deployment`` (``app, release, previous, sha256, settings, healthy, detail``), ``environment``
+safe_stop``; ``code, reason, step, before, after`` (core ``HealthFigures`` or null), ``version, release, transitions``),
+``recheck`` (``figures, verdict, reason, version, manifest``), ``deployment`` (``app, release, previous, sha256,
+settings, healthy, detail``), ``environment``
 (``key, interpreter, runtimes: [{name, version}]``), ``pipeline`` (core ``PipelineFigures``), ``layers`` (core
 ``Measurement`` of each network, in the order of the job; only where ``status`` is ``ok``); a ``measure`` with metric
 ``outputs`` adds ``outputs: {sha256, size}``, to be had with ``send``.
