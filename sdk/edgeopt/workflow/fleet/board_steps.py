@@ -36,6 +36,10 @@ _CLASSES: dict[str, FailureClass] = {
     **dict.fromkeys(("health_failed",), "health"),
     **dict.fromkeys(("bad_request", "unknown_verb", "unknown_job"), "protocol"),
 }
+_CUT_SHORT = frozenset({"lost", "rebooted", "crash", "cancelled", "oom", "memory_guard"})
+_MOST_CUT_SHORT = 3
+"""Ends of a job that say nothing of the release the first time: the board lost power, or somebody killed it."""
+
 _PHASES: dict[str, BoardState] = {
     "preflight": "staged", "verify": "staged", "stage": "staged", "staging": "staged", "smoke": "staged",
     "activate": "activated", "activating": "activated", "switch": "activated", "activated": "activated",
@@ -179,7 +183,7 @@ class _Way:
         if outcome.outcome == "inconclusive":
             return self._as("unreachable", "busy", outcome.reason or "its measurements say nothing")
         if outcome.outcome == "aborted":
-            return self._refused(outcome.code, outcome.reason, _class_of(outcome.code))
+            return self._refused(outcome.code, outcome.reason, _class_of(outcome.step or outcome.code))
         stopped = outcome.outcome == "safe_stop"
         return self._as(
             "bricked" if stopped else "rolled_back", "rollback" if stopped else "health", outcome.reason or outcome.code
@@ -199,7 +203,7 @@ class _Way:
 
 
 def _class_of(code: str) -> FailureClass:
-    """The kind of failure of a code that names the step, for example ``smoke`` or ``health_failed``."""
+    """The kind of failure of a step, or of a code that names one: ``smoke``, ``health_failed``."""
     steps: tuple[FailureClass, ...] = ("preflight", "verify", "stage", "smoke", "health", "rollback")
     return next((kind for kind in steps if code.startswith(kind)), "stage")
 
@@ -218,6 +222,12 @@ def _not_running(port: BoardPort, order: Order) -> str:
 
 def _failed(progress: BoardProgress, error: DeviceError) -> BoardProgress:
     """The board as its error leaves it: away where it may be tried again or was never reached, else failed."""
+    if isinstance(error, RunnerError) and error.status.partition(":")[0] in _CUT_SHORT | {"timeout"}:
+        again = progress.orders + 1 < _MOST_CUT_SHORT
+        ended = dataclasses.replace(progress, orders=progress.orders + 1, detail=str(error))
+        return dataclasses.replace(
+            ended, state="unreachable" if again else "failed", failure="network" if again else "health"
+        )
     kind = _kind(error)
     away = kind in ("network", "busy", "auth", "hostkey")
     return dataclasses.replace(progress, state="unreachable" if away else "failed", failure=kind, detail=str(error))

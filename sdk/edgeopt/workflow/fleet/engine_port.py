@@ -77,6 +77,7 @@ class Outcome:
         code, reason: Why, where it did not commit.
         before, after: What it measured of the release that it had, and of this one.
         version: What is active there now.
+        step: Where it ended, for example ``smoke``.
     """
 
     outcome: Literal["committed", "nothing", "skipped", "aborted", "rolled_back", "inconclusive", "safe_stop"]
@@ -85,6 +86,7 @@ class Outcome:
     before: HealthFigures | None = None
     after: HealthFigures | None = None
     version: str = ""
+    step: str = ""
 
 
 class BoardPort(Protocol):
