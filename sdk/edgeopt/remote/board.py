@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,7 @@ class TrustState:
         last_trusted_time: Latest signed time that it believed, in seconds since the epoch.
         insecure: Whether anything unsigned was ever installed there.
         clock_off_seconds: How far its clock is from signed time; 0: not noticeably, or not known.
+        delegated: Versions of delegated roles, by name.
     """
 
     enrolled: bool
@@ -53,6 +55,11 @@ class TrustState:
     last_trusted_time: float
     insecure: bool
     clock_off_seconds: int = 0
+    delegated: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def versions(self) -> dict[str, Any]:
+        """What `edgeopt.signing.repository.Repository.metadata_for_push` takes."""
+        return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True)
@@ -205,18 +212,19 @@ class BoardClient:
         """
         return self._trust(self.connection.request("enrol", root=dict(root), replace=replace))
 
-    def bring_trust(self, metadata: Document, freshness: Document | None) -> TrustState:
+    def bring_trust(self, metadata: Document, freshness: Document | None = None) -> TrustState:
         """Send signed metadata; the board verifies the whole chain and keeps it, or nothing.
 
         Args:
             metadata: ``roots``, ``timestamp``, ``snapshot``, ``targets`` and ``delegated``.
-            freshness: The signed answer to the board's nonce.
+            freshness: The signed answer to the board's nonce, unless it is among the metadata.
 
         Raises:
             RunnerError: The board refused it: ``bad_signature``, ``rollback_attack``, ``expired``, ``stale``,
                 ``bad_metadata``.
         """
-        return self._trust(self.connection.request("trust_update", **{**metadata, "freshness": freshness}))
+        more = {} if freshness is None else {"freshness": dict(freshness)}
+        return self._trust(self.connection.request("trust_update", **{**metadata, **more}))
 
     def preflight(self, order: Order) -> Preflight:
         """Whether the board may take a release; nothing is changed there.
