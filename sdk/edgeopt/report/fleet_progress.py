@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
@@ -46,7 +47,7 @@ class RolloutView:
         self._head: Rollout | None = None
         self._boards: dict[str, BoardProgress] = {}
         self._said = ("", 0, "")
-        self._speeds, self._drawn_at = Speeds(), 0.0
+        self._speeds, self._drawn_at, self._turn = Speeds(), 0.0, threading.RLock()
 
     def __enter__(self) -> RolloutView:
         if self._live is not None:
@@ -59,24 +60,37 @@ class RolloutView:
         if self._live is not None:
             self._live.stop()
 
-    def follow(self, head: Rollout, changed: Iterable[BoardProgress] = (), gate: GateVerdict | None = None) -> None:
-        """Something happened.
+    def begin(self, rollout: Rollout) -> None:
+        """The rollout as it stands before anything is heard of it."""
+        self._boards = {board.board: board for board in rollout.boards}
+        self.moved(rollout, ())
 
-        Args:
-            head: The rollout; its boards may be left out but for the first time.
-            changed: Boards that stand otherwise than before.
-            gate: What a gate said just now.
-        """
-        self._head = head
-        self._boards.update((board.board, board) for board in head.boards)
-        for board in changed:
-            self._heard(board)
-        if gate is not None:
-            self._gate(gate)
-        if (state := (head.state, head.wave, head.reason)) != self._said:
-            self._said = state
-            self._state(self._whole())
-        self._draw()
+    def moved(self, head: Rollout, boards: tuple[BoardProgress, ...]) -> None:
+        """The rollout, without its boards, and those that stand otherwise."""
+        with self._turn:
+            self._head = head
+            for board in boards:
+                self._heard(board)
+            if (state := (head.state, head.wave, head.reason)) != self._said:
+                self._said = state
+                self._state(self._whole())
+            self._draw()
+
+    def judged(self, verdict: GateVerdict) -> None:
+        """What a gate said."""
+        with self._turn:
+            assert self._head is not None
+            if self._json_to is not None:
+                self._emit(events.line_of(events.gate_event(verdict, self._head.rollout_id)))
+            else:
+                self._say(f"gate after wave {verdict.wave}: {gate_line(verdict)}")
+            self._draw()
+
+    def bytes(self, board: str, there: int, of: int) -> None:
+        """What a board has of what it is sent; from any thread."""
+        with self._turn:
+            self._speeds.sent(board, there, of, self._now())
+            self._draw()
 
     def _whole(self) -> Rollout:
         assert self._head is not None
@@ -86,18 +100,12 @@ class RolloutView:
         assert self._head is not None
         before = self._boards.get(board.board)
         self._boards[board.board] = board
-        self._speeds.heard(board, self._now())
+        if board.state in SETTLED:
+            self._speeds.ended(board.board)
         if self._json_to is not None:
             self._emit(events.line_of(events.board_event(board, self._head.rollout_id)))
         elif board.state in SETTLED and (before is None or before.state != board.state):
             self._say(board_line(board, self._head))
-
-    def _gate(self, gate: GateVerdict) -> None:
-        assert self._head is not None
-        if self._json_to is not None:
-            self._emit(events.line_of(events.gate_event(gate, self._head.rollout_id)))
-        else:
-            self._say(f"gate after wave {gate.wave}: {gate_line(gate)}")
 
     def _state(self, rollout: Rollout) -> None:
         if self._json_to is not None:
@@ -107,7 +115,7 @@ class RolloutView:
 
     def _draw(self) -> None:
         """The table anew, some times a second at most: rows are made of all boards."""
-        if self._live is None or self._now() - self._drawn_at < _FRAME_SECONDS:
+        if self._live is None or self._head is None or self._now() - self._drawn_at < _FRAME_SECONDS:
             return
         self._drawn_at = self._now()
         self._live.update(live_view(self._whole(), self._speeds), refresh=True)

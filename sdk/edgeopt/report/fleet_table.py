@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from edgeopt.core.rollout import SETTLED, BoardProgress, Plan, Rollout
+from edgeopt.core.rollout import BoardProgress, Plan, Rollout
 from edgeopt.report import fleet_summary as summary
 from edgeopt.report import quantities as q
 from edgeopt.report.layout import facts, table, text
@@ -28,26 +28,32 @@ _PLAN_ROWS = 200
 
 
 class Speeds:
-    """How fast bytes go to each board: from what it had the last time and a moment ago. Time comes in."""
+    """How much of what is on its way each board has, and how fast it goes. Time comes in."""
 
     def __init__(self) -> None:
-        self._last: dict[str, tuple[float, int]] = {}
+        self._last: dict[str, tuple[float, int, int]] = {}
         self._speeds: dict[str, float] = {}
 
-    def heard(self, board: BoardProgress, now: float) -> None:
-        """A board's bytes as they stand now."""
-        then, sent = self._last.get(board.board, (now, board.sent_bytes))
-        if board.state in SETTLED:
-            self._last.pop(board.board, None)
-            self._speeds.pop(board.board, None)
-            return
-        if now > then and board.sent_bytes > sent:
-            self._speeds[board.board] = (board.sent_bytes - sent) / (now - then)
-        self._last[board.board] = (now, board.sent_bytes)
+    def sent(self, board: str, there: int, of: int, now: float) -> None:
+        """What a board has of what it is sent."""
+        then, before, _ = self._last.get(board, (now, there, of))
+        if now > then and there > before:
+            self._speeds[board] = (there - before) / (now - then)
+        self._last[board] = (now, there, of)
+
+    def ended(self, board: str) -> None:
+        """Nothing more is sent to a board."""
+        self._last.pop(board, None)
+        self._speeds.pop(board, None)
 
     def of(self, board: str) -> float | None:
         """Bytes a second; ``None`` where nothing is known."""
         return self._speeds.get(board)
+
+    def share(self, board: str) -> str:
+        """How much is there, in words; empty where nothing is on its way."""
+        _, there, of = self._last.get(board, (0.0, 0, 0))
+        return f"{q.size(there)} of {q.size(of)}" if of else ""
 
 
 def live_view(rollout: Rollout, speeds: Speeds) -> Group:
@@ -98,7 +104,7 @@ def board_table(boards: Iterable[BoardProgress], rollout: Rollout, speeds: Speed
             str(board.wave or q.NONE),
             text(board.board, limit=32),
             text(summary.MARKS.get(board.state, board.state), STYLES.get(board.state, "cyan")),
-            q.size(board.sent_bytes),
+            (speeds.share(board.board) if speeds else "") or q.size(board.sent_bytes),
             f"{q.size(speed)}/s" if speed else "",
             q.milliseconds(board.after.median_ns) if board.after else "",
             Text(summary.percent(found), over) if found is not None else "",

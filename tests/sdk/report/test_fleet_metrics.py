@@ -12,7 +12,7 @@ from edgeopt.core.release import BoardRelease
 from edgeopt.core.sighting import Sighting
 from edgeopt.report.fleet_metrics import exposition
 from support.records import HOSTILE
-from support.rollouts import done_rollout, figures, halted_rollout, hostile_rollout
+from support.rollout_records import done_rollout, figures, halted_rollout, hostile_rollout
 
 _NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 _LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\\\|\\"|\\n)*"'

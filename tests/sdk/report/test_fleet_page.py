@@ -12,7 +12,7 @@ from edgeopt.report.fleet_page import render_rollout
 from edgeopt.store.audit import Entry
 from support.browser import CHROMIUM, SKIP_REASON, look, print_to_pdf
 from support.records import HOSTILE
-from support.rollouts import done_rollout, halted_rollout, hostile_rollout, untouched
+from support.rollout_records import done_rollout, halted_rollout, hostile_rollout, untouched
 
 browser = pytest.mark.skipif(CHROMIUM is None, reason=SKIP_REASON)
 LOG = (Entry(1, 1_790_000_000.0, "ann@desk", "rollout.start", "00c0ffee00c0ffee", "edgeopt fleet update", "0" * 64),)

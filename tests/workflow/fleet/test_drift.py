@@ -9,7 +9,7 @@ import pytest
 from edgeopt.core.release import BoardRelease
 from edgeopt.core.sighting import Sighting
 from edgeopt.workflow.fleet.drift import Expected, drift_of, expected_by_board
-from support.rollouts import done_rollout, halted_rollout
+from support.rollout_records import done_rollout, halted_rollout
 
 RELEASE = BoardRelease("detector", "1.4.0", 4, "ab" * 32, "cd" * 32, 7, verified=True, signed=True)
 EXPECTED = {"detector": Expected("detector@1.4.0", "ab" * 32)}

@@ -1,0 +1,148 @@
+"""Plans a rollout: asks every board what the release would mean there, and freezes the answers."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+from edgeopt.core.fleet import Board, Caps
+from edgeopt.core.release import Release
+from edgeopt.core.rollout import GatePolicy, Plan
+from edgeopt.errors import DeviceError
+from edgeopt.fleet.plan import Forecast, build_plan
+from edgeopt.workflow.fleet.engine_port import Connect, Order, Preflight
+from edgeopt.workflow.fleet.publishing import Published
+
+_ASKING_FENCE = 1 << 31
+"""A question orders nothing: it passes whatever fence the board holds, and the board does not keep it."""
+
+REFUSED = "refused: "
+"""How the reason of a board begins that could take the release but for something that is wrong there."""
+
+_PASSING = frozenset({"busy", "locked"})
+_USUAL_BYTES_PER_SECOND = 10e6
+_START_SECONDS = 4.0
+_LAUNCHES = 4
+"""Health runs of an update: the release of before and the new one, in turns, twice each."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of every board.
+
+    Attributes:
+        published: The release.
+        boards: Those that the operator selected.
+        waves: Words of `fleet.waves`.
+        gate: When the next wave may begin.
+        caps: How much at once.
+        insecure_unsigned: Whether boards may do without signatures.
+    """
+
+    published: Published
+    boards: Sequence[Board]
+    waves: tuple[str, ...]
+    gate: GatePolicy
+    caps: Caps
+    insecure_unsigned: bool = False
+
+
+def make_plan(
+    question: Question, connect: Connect, *, heard: Callable[[str, Forecast], None] = lambda _, __: None
+) -> Plan:
+    """Ask every board, and build the plan; nothing is changed there.
+
+    Args:
+        question: What is asked.
+        connect: Reaches a board by its name.
+        heard: Told of each answer; called from several threads, one at a time.
+
+    Returns:
+        The frozen plan; a board that cannot be reached is ``unknown`` and takes part.
+
+    Raises:
+        UsageError: A wave names no board.
+        EdgeoptError: Something that no board is to blame for: a file of the release is gone, a key is missing.
+    """
+    forecasts = _ask_all(question, connect, heard)
+    release = question.published.release
+    return build_plan(
+        release.name,
+        question.published.manifest,
+        question.boards,
+        forecasts,
+        waves=question.waves,
+        terms=(question.gate, question.caps),
+    )
+
+
+def _ask_all(question: Question, connect: Connect, heard: Callable[[str, Forecast], None]) -> Mapping[str, Forecast]:
+    jumps: defaultdict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(question.caps.per_jump))
+    lock = threading.Lock()
+
+    def ask(board: Board) -> tuple[str, Forecast]:
+        with jumps[board.device.jump] if board.device.jump else contextlib.nullcontext():
+            found = _forecast(board, question, connect)
+        with lock:
+            heard(board.name, found)
+        return board.name, found
+
+    workers = max(1, min(question.caps.concurrency, len(question.boards)))
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        return dict(pool.map(ask, question.boards))
+
+
+def _forecast(board: Board, question: Question, connect: Connect) -> Forecast:
+    release = question.published.release
+    if board.profile not in release.entries:
+        there = ", ".join(release.entries)
+        what = f"profile {board.profile!r}" if board.profile else "a board without a profile"
+        return Forecast("skip", f"the release has nothing for {what} (it has: {there})")
+    try:
+        with connect(board.name) as port:
+            if not question.insecure_unsigned:
+                port.bring_trust()
+            found = port.preflight(_order(board, question))
+    except DeviceError as error:
+        return Forecast("unknown", error.message)
+    return _foreseen(found, board, release, question.caps)
+
+
+def _order(board: Board, question: Question) -> Order:
+    published = question.published
+    return Order(
+        rollout="plan",
+        board=board.name,
+        app=published.release.app,
+        version=published.release.version,
+        manifest=published.manifest,
+        target=published.target,
+        profile=board.profile,
+        fence=_ASKING_FENCE,
+        insecure_unsigned=question.insecure_unsigned,
+    )
+
+
+def _foreseen(found: Preflight, board: Board, release: Release, caps: Caps) -> Forecast:
+    before = found.before.version if found.before else ""
+    if found.action == "refuse":
+        # What another one's order stands in the way of may be over when its wave begins.
+        action: Literal["unknown", "skip"] = "unknown" if found.code in _PASSING else "skip"
+        return Forecast(action, f"{REFUSED}{found.reason} ({found.code})", 0, found.free_bytes, None, before)
+    if found.action != "update":
+        return Forecast(found.action, found.reason, 0, found.free_bytes, None, before)
+    seconds = _seconds(found.send_bytes, board, release, caps)
+    return Forecast("update", found.reason, found.send_bytes, found.free_bytes, seconds, before)
+
+
+def _seconds(send_bytes: int, board: Board, release: Release, caps: Caps) -> float:
+    """About how long: sending at the rate that is allowed, starting the runtime, and the health runs."""
+    entry = release.entries[board.profile]
+    rate = min(_USUAL_BYTES_PER_SECOND, float(caps.bytes_per_second or _USUAL_BYTES_PER_SECOND))
+    median_ns = entry.measured.median_ns if entry.measured else 0
+    return round(send_bytes / rate + _LAUNCHES * (_START_SECONDS + entry.health.runs * median_ns / 1e9), 1)

@@ -1,0 +1,47 @@
+"""What a rollout sends to boards, taken from the signed tree: manifests, files, and what makes them believed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edgeopt.remote.board import TrustState
+from edgeopt.signing.repository import Repository
+from edgeopt.workflow.fleet.tree import repository_of, target_of
+from edgeopt.workflow.workspace import Workspace
+
+
+class TreeSource:
+    """Files and signatures of a workspace's tree. May be called from many threads.
+
+    Args:
+        workspace: Whose tree and keys.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._repository: Repository = repository_of(workspace)
+        self._artifacts = workspace.artifacts
+
+    def manifest(self, app: str, version: str) -> Path:
+        """The file of a signed manifest.
+
+        Raises:
+            SigningError: It is not published, or damaged.
+        """
+        data = self._repository.read(target_of(app, version))
+        return self._artifacts.path(self._artifacts.add_bytes(data, "json"))
+
+    def file(self, digest: str) -> Path | None:
+        """A file of any release, or ``None`` where it is not here."""
+        path = self._repository.blob_path(digest)
+        return path if path.is_file() else None
+
+    def metadata(self, trust: TrustState) -> Mapping[str, Any]:
+        """What a board lacks, with ``freshness``.
+
+        Raises:
+            SigningError: Something has expired, a key is missing, or the board knows a newer root.
+        """
+        return self._repository.metadata_for_push(asdict(trust))
