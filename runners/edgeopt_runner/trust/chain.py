@@ -7,7 +7,7 @@ come along, and nothing of an update is trusted unless all of it is (roots apart
 
 import hashlib
 import re
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
 from edgeopt_runner.protocol import BAD_SIGNATURE, EXPIRED, ROLLBACK_ATTACK
 from edgeopt_runner.refusals import Refusal
@@ -170,42 +170,83 @@ def _next_timestamp(root: Metadata, held: Optional[Metadata], data: Optional[byt
     return new
 
 
-def _next_snapshot(root: Metadata, timestamp: Metadata, held: Optional[Metadata], data: Optional[bytes]) -> Metadata:
+def _either(
+    held: Optional[Metadata], data: Optional[bytes], version: int, what: str, check: Callable[[bytes], Metadata]
+) -> Metadata:
+    """The file that the board has in the version that is wanted, if it is still good; else the one that came."""
+    if held is not None and held.version == version:
+        try:
+            return check(held.text)
+        except Refusal:
+            if data is None:
+                raise
+    if data is None:
+        raise metadata.refuse("there is no %s version %d" % (what, version))
+    return check(data)
+
+
+def _next_snapshot(
+    root: Metadata, timestamp: Metadata, held: Optional[Metadata], data: Optional[bytes], now: float
+) -> Metadata:
     """Section 5.5."""
     described = timestamp.signed["meta"]["snapshot.json"]
-    if held is not None and held.version == described["version"]:
-        return held
-    if data is None:
-        raise metadata.refuse("there is no snapshot version %d" % described["version"])
-    _require_file(described, data, "the snapshot")
-    new = metadata.parse(data, SNAPSHOT)
-    _require_role(root, new)
-    for name, file in held.signed["meta"].items() if held is not None else ():
+
+    def check(text: bytes) -> Metadata:
+        if held is None or text != held.text:
+            _require_file(described, text, "the snapshot")
+        new = metadata.parse(text, SNAPSHOT)
+        _require_role(root, new)
+        if held is not None:
+            _require_no_older(held, new)
+        _require_version(new, described["version"], "the snapshot", "the timestamp")
+        require_current(new, now)
+        return new
+
+    return _either(held, data, described["version"], SNAPSHOT, check)
+
+
+def _require_no_older(held: Metadata, new: Metadata) -> None:
+    """Refuse a snapshot that names an older file than the one before, or one fewer."""
+    for name, file in held.signed["meta"].items():
         theirs = new.signed["meta"].get(name)
         if theirs is None:
             raise metadata.refuse("the snapshot does not name %.80s any more" % name)
         if theirs["version"] < file["version"]:
             raise _rollback("%.80s in the snapshot" % name, theirs["version"], file["version"])
-    if new.version != described["version"]:
-        raise metadata.refuse(
-            "the snapshot has version %d, the timestamp names %d" % (new.version, described["version"])
-        )
-    return new
 
 
-def _targets_file(snapshot: Metadata, name: str, held: Optional[Metadata], data: Optional[bytes]) -> Metadata:
-    """A file of type targets that the snapshot names, from what the board has or what came; its signatures unseen."""
+def _require_version(new: Metadata, version: int, what: str, who: str) -> None:
+    if new.version != version:
+        raise metadata.refuse("%s has version %d, %s names %d" % (what, new.version, who, version))
+
+
+class _Delegator(NamedTuple):
+    """Who names a role of type targets, and with which keys."""
+
+    name: str
+    keys: Mapping[str, Any]
+    role: Mapping[str, Any]
+
+
+def _targets_file(
+    snapshot: Metadata, delegator: _Delegator, held: Optional[Metadata], data: Optional[bytes], now: float
+) -> Metadata:
+    """Section 5.6, for the targets and for each role that they delegate to."""
+    name = delegator.name
     described = snapshot.signed["meta"].get(name + ".json")
     if described is None:
         raise metadata.refuse("the snapshot does not name %s.json" % name)
-    text = held.text if held is not None and held.version == described["version"] and data is None else data
-    if text is None:
-        raise metadata.refuse("there is no %s version %d" % (name, described["version"]))
-    _require_file(described, text, "the metadata of %s" % name)
-    new = metadata.parse(text, TARGETS)
-    if new.version != described["version"]:
-        raise metadata.refuse("%s has version %d, the snapshot names %d" % (name, new.version, described["version"]))
-    return new
+
+    def check(text: bytes) -> Metadata:
+        _require_file(described, text, "the metadata of %s" % name)
+        new = metadata.parse(text, TARGETS)
+        what = "%s version %d" % (name, new.version)
+        require_signed(delegator.keys, delegator.role, new.payload, new.signatures, what)
+        _require_version(new, described["version"], name, "the snapshot")
+        require_current(new, now, name)
+        return new
+
+    return _either(held, data, described["version"], name, check)
 
 
 def delegations(file: Metadata) -> List[Dict[str, Any]]:
@@ -229,10 +270,8 @@ def _delegated(
                 continue
             if len(found) == MOST_ROLES:
                 raise metadata.refuse("more than %d roles are delegated" % MOST_ROLES)
-            file = _targets_file(snapshot, name, ours.get(name), files.get(name))
-            keys = delegator.signed["delegations"]["keys"]
-            require_signed(keys, role, file.payload, file.signatures, "%s version %d" % (name, file.version))
-            require_current(file, now, name)
+            named_by = _Delegator(name, delegator.signed["delegations"]["keys"], role)
+            file = _targets_file(snapshot, named_by, ours.get(name), files.get(name), now)
             found[parent, name] = file
             waiting.append((name, file))
     return found
@@ -253,10 +292,8 @@ def update(trusted: Trusted, incoming: Incoming, now: float) -> Trusted:
     require_current(root, now)
     timestamp = _next_timestamp(root, _still_signed(root, trusted.timestamp), incoming.timestamp)
     require_current(timestamp, now)
-    snapshot = _next_snapshot(root, timestamp, _still_signed(root, trusted.snapshot), incoming.snapshot)
-    require_current(snapshot, now)
-    targets = _targets_file(snapshot, TARGETS, trusted.targets, incoming.targets)
-    _require_role(root, targets)
-    require_current(targets, now)
+    snapshot = _next_snapshot(root, timestamp, _still_signed(root, trusted.snapshot), incoming.snapshot, now)
+    by_root = _Delegator(TARGETS, root.signed["keys"], root.signed["roles"][TARGETS])
+    targets = _targets_file(snapshot, by_root, trusted.targets, incoming.targets, now)
     delegated = _delegated(snapshot, targets, trusted.delegated, incoming.delegated, now)
     return Trusted(root, timestamp, snapshot, targets, delegated)

@@ -110,7 +110,7 @@ def trust_update(root: str, params: Mapping[str, Any]) -> Dict[str, Any]:
         Refusal: ``not_enrolled``, ``stale``, ``expired``, ``bad_metadata``, ``bad_signature`` or ``rollback_attack``.
     """
     incoming = _incoming(params)
-    if "freshness" not in params:
+    if params.get("freshness") is None:
         raise Refusal(STALE, "the update bears no statement of freshness", "Sign the nonce that the verb trust gives.")
     statement = Statement(_file(params["freshness"], "freshness"))
     with state.locked(root):
