@@ -55,10 +55,10 @@ class Journal:
         return self._read()[0]
 
     def append(self, record: Dict[str, Any]) -> None:
-        """Write one record; it is durable when this returns. An old, long journal starts afresh with this record."""
-        _, length = self._read()
+        """Write one record; it is durable when this returns. A long journal starts afresh with the last one and this."""
+        last, length = self._read()
         if length > _ROTATE_BYTES:
-            storage.write_atomically(self.path, _encode(record))
+            storage.write_atomically(self.path, _encode(last) + _encode(record))
             return
         fresh = not os.path.exists(self.path)
         with open(self.path, "r+b" if not fresh else "wb") as stream:

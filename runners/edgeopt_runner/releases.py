@@ -91,7 +91,7 @@ def report(root: str, verify: bool) -> List[Dict[str, Any]]:
 
 def _stopped_row(store: ReleaseStore) -> Optional[Dict[str, Any]]:
     """An app that serves nothing because nothing here may run; release 0."""
-    if not app_state.state_of(store.journal.last()).safe_stop:
+    if not app_state.remembered(store).safe_stop:
         return None
     row: Dict[str, Any] = {"app": store.name, "current": 0, "previous": None, "sha256": "", "settings": {}}
     return dict(row, created=0.0, healthy=False)
@@ -188,7 +188,7 @@ def _rollback(store: ReleaseStore, job: Dict[str, Any], check: Check) -> str:
     if target is None:
         raise Refusal(protocol.NO_PREVIOUS, "%s has no previous release to go back to" % store.name, "Deploy another.")
     version = store.verify(target).get("version", "")  # before anything moves; the look at it comes after
-    if version in app_state.state_of(store.journal.last()).revoked:
+    if version in app_state.remembered(store).revoked:
         raise Refusal(protocol.REVOKED, "%s is revoked" % version, "Publish a release that is not.")
     record = transaction.begin(store, target, "rollback", who=holder_of(job), version=version)
     return transaction.switch(store, record, _look(store, job, check))

@@ -52,7 +52,6 @@ def begin(store: ReleaseStore, target: int, kind: str, **facts: Any) -> Dict[str
             that must not be gone back to), ``make_golden``.
     """
     ballast.keep(store.root)
-    last = store.journal.last()
     record = {
         "transaction": uuid.uuid4().hex,
         "kind": kind,
@@ -60,7 +59,7 @@ def begin(store: ReleaseStore, target: int, kind: str, **facts: Any) -> Dict[str
         "highest": max(target, store.next_number() - 1),
         "transitions": 0,
         "unfit": [],
-        app_state.KEY: app_state.state_of(last).document(),
+        app_state.KEY: app_state.remembered(store).document(),
     }
     record.update({name: store.pointer(name) for name in ("current", "previous", "golden")}, **facts)
     return record

@@ -4,6 +4,7 @@ In the journal rather than in a file of its own: a commit and what it means (cou
 in one write, or not at all.
 """
 
+import contextlib
 import os
 import time
 from typing import Any, Dict, List, Optional
@@ -12,6 +13,7 @@ from edgeopt_runner import processes
 from edgeopt_runner.journal import Journal
 from edgeopt_runner.protocol import FENCED, PENALISED
 from edgeopt_runner.refusals import Refusal
+from edgeopt_runner.release_store import ReleaseStore
 
 KEY = "app_state"
 MOST_ATTEMPTS = 3
@@ -122,6 +124,23 @@ class AppState:
 def state_of(record: Dict[str, Any]) -> AppState:
     """The state in a journal's record."""
     return AppState(record.get(KEY))
+
+
+def remembered(store: ReleaseStore) -> AppState:
+    """What the board remembers of an app; where its journal is lost, what the releases themselves say.
+
+    Without that a lost journal would open the way back to every old release.
+    """
+    last = store.journal.last()
+    state = state_of(last)
+    if not last:
+        for number in store.numbers():
+            with contextlib.suppress(Refusal):
+                manifest = store.manifest(number)
+                if manifest.get("counter", 0) > state.counter:
+                    state.counter, state.counter_manifest = manifest["counter"], manifest["manifest"]
+                state.revoked = sorted(set(state.revoked) | set(manifest.get("revoked", [])))
+    return state
 
 
 def why_stopped(app_path: str) -> str:

@@ -41,7 +41,7 @@ def describe(store: ReleaseStore, verify: bool) -> Dict[str, Any]:
         verify: Hash the active files; without it ``verified`` is false.
     """
     last = store.journal.last()
-    state = app_state.state_of(last)
+    state = app_state.remembered(store)
     current = store.pointer("current")
     manifest = _manifest(store, current)
     step = str(last.get("step", "committed"))

@@ -89,7 +89,7 @@ def judge(store: ReleaseStore, order: Order) -> Judged:
         Skip: The release has nothing for this board.
         Refusal: It may not be installed here (now); the code says why.
     """
-    state = app_state.state_of(store.journal.last())
+    state = app_state.remembered(store)
     state.check_fence(order.fence)
     manifest, signed = _signed_manifest(store.root, order)
     entry = _entry(store.root, manifest, order.profile)

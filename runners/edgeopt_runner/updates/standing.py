@@ -30,7 +30,7 @@ def recheck(root: str, job: Dict[str, Any], check: health.Check) -> Dict[str, An
         store = ReleaseStore(root, job.get("app"))
         with store.locked():
             transaction.undo(store)
-            app_state.state_of(store.journal.last()).check_fence(order.fence(job.get("fence", 0)))
+            app_state.remembered(store).check_fence(order.fence(job.get("fence", 0)))
             _measure(store, job, check, found)
     except (Refusal, OSError) as error:
         refusal = refusal_of(error)
@@ -57,7 +57,7 @@ def _measure(store: ReleaseStore, job: Dict[str, Any], check: health.Check, foun
             raise
         found.update(verdict=UNHEALTHY if error.code == protocol.HEALTH_FAILED else INCONCLUSIVE, reason=error.message)
     if found["figures"] is not None:
-        state = app_state.state_of(store.journal.last())
+        state = app_state.remembered(store)
         state.figures = found["figures"]
         remember(store, state)
 
@@ -87,7 +87,7 @@ def go_back(root: str, job: Dict[str, Any], check: health.Check) -> Dict[str, An
         refusal = refusal_of(error)
         outcome, code = ROLLED_BACK if "activate" in steps else ABORTED, refusal.code
         reason = " ".join(filter(None, (refusal.message, refusal.remedy)))
-        if store and app_state.state_of(store.journal.last()).safe_stop:
+        if store and app_state.remembered(store).safe_stop:
             outcome = SAFE_STOP
     return _answer(store, outcome, code, reason, steps, launches)
 
@@ -111,7 +111,7 @@ def _answer(
 def _go_back(
     store: ReleaseStore, job: Dict[str, Any], check: health.Check, steps: List[str], seen: List[health.Launch]
 ) -> Any:
-    state = app_state.state_of(store.journal.last())
+    state = app_state.remembered(store)
     fence = order.fence(job.get("fence", 0))
     state.check_fence(fence)
     state.take_fence(fence, holder_of(job))

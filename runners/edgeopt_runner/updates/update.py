@@ -69,7 +69,7 @@ class _Update:
 
     def _failed(self, refusal: Refusal) -> str:
         """What became of an update that did not go through."""
-        if app_state.state_of(self.store.journal.last()).safe_stop:
+        if app_state.remembered(self.store).safe_stop:
             return SAFE_STOP
         if refusal.code == protocol.INCONCLUSIVE:
             return INCONCLUSIVE
@@ -124,8 +124,7 @@ class _Update:
 
     def _take_fence(self) -> None:
         """Whoever has the board now, an order from before is refused from here on, whatever becomes of this one."""
-        last = self.store.journal.last()
-        state = app_state.state_of(last)
+        state = app_state.remembered(self.store)
         state.check_fence(self.order.fence)
         if self.order.fence > state.fence:
             faults.point("update.fence", match=self.store.name)
@@ -134,7 +133,7 @@ class _Update:
 
     def _begin(self, manifest: Dict[str, Any], judged: preflight.Judged) -> Dict[str, Any]:
         """The record, with the attempt counted; staging begins with its first line."""
-        golden, state = self.store.pointer("golden"), app_state.state_of(self.store.journal.last())
+        golden, state = self.store.pointer("golden"), app_state.remembered(self.store)
         record = transaction.begin(
             self.store,
             manifest["release"],
