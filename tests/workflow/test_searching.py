@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import edgeopt
@@ -13,6 +15,8 @@ from edgeopt.errors import UsageError
 from edgeopt.report.html import render_report
 from edgeopt.workflow import searching
 from edgeopt.workflow.request import SearchRequest
+from edgeopt_runner.protocol.samples import SampleFile
+from support.compressing import fragile_onnx, sample_file
 from support.workflow import SHORT, Computer, Heard, Task
 
 SPACE = """
@@ -25,6 +29,17 @@ passes:
   - {name: prune_layers, options: {ratio: $depth}}
   - simplify
   - {name: quantise_weights, options: {bits: $bits, block_size: $block}}
+"""
+
+
+EIGHT = """
+name: eight
+precision: int8
+choices:
+  calibrator: [minmax, entropy]
+passes:
+  - simplify
+  - {name: quantise_static, options: {calibrator: $calibrator}}
 """
 
 
@@ -117,6 +132,40 @@ def test_the_bound_on_trials_holds_and_the_page_shows_each_with_what_came_of_it(
 def test_what_cannot_be_searched_is_refused(
     search_request: Any, computer: Computer, workspace: edgeopt.Workspace, wanted: dict[str, Any], said: str
 ) -> None:
+    heard = Heard()
     with pytest.raises(UsageError, match=said) as refused:
-        edgeopt.deploy(search_request(**wanted), workspace)
+        edgeopt.deploy(search_request(**wanted), workspace, listener=heard)
     assert refused.value.remedy
+    assert not heard.lines  # neither the device was looked at nor anything made
+
+
+def test_a_strategy_whose_library_is_not_installed_is_refused_before_anything_is_made(
+    search_request: Any, computer: Computer, workspace: edgeopt.Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)  # as if it were not there
+    heard = Heard()
+    with pytest.raises(UsageError, match="needs optuna") as refused:
+        edgeopt.deploy(search_request(strategy="bayesian"), workspace, listener=heard)
+    assert "edgeopt[search]" in str(refused.value.remedy)
+    assert not heard.lines
+
+
+def test_a_point_in_8_bits_that_misses_the_budget_gets_layers_back_in_float(
+    search_request: Any, computer: Computer, workspace: edgeopt.Workspace, tmp_path: Path
+) -> None:
+    network = fragile_onnx(tmp_path / "fragile.onnx", 100.0)
+    found = list(SampleFile(str(sample_file(tmp_path / "given.npz", network, 160))))
+    labels = np.concatenate([sample.reference["h6"].argmax(axis=1) for sample in found])
+    np.savez(tmp_path / "arrays.npz", x=np.concatenate([sample.inputs["x"] for sample in found]), labels=labels)
+    (tmp_path / "space.yaml").write_text(EIGHT)
+    data = edgeopt.DataRequest(str(tmp_path / "arrays.npz"), calibration_samples=32, evaluation_samples=120)
+    asked = search_request(trials=1)
+    record = edgeopt.deploy(
+        replace(asked, model=str(network), data=data, budget=edgeopt.Budget(max_drop=0.02)), workspace
+    )
+    (trial,) = record.trials
+    variant = next(one for one in record.variants if one.name == trial.variant)
+    assert 1 <= len(variant.kept_float) <= 3
+    assert variant.metric is not None
+    assert variant.metric >= 1.0 - 0.02
+    assert any("layers in float" in note for note in variant.notes)

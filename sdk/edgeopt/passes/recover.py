@@ -102,6 +102,8 @@ def recover(
     original = None if quantised is None else _Trial(*quantised, goal.reference - quantised[1])
     if original is not None and original.drop <= goal.max_drop:
         return _recovery(recipe, goal, original, original, [], 0)
+    if original is not None and _lost_before(source, recipe, context, goal):
+        return _recovery(recipe, goal, original, original, [], 0)
     ranking = rank(source, recipe, context, max_seconds=goal.max_seconds / 2)
     best, steps, missed, met, aim = original, 0, 0, 0, _AIM * goal.max_drop
     count = _first_count(ranking, aim / original.drop) if original and aim > 0 else 1
@@ -174,6 +176,18 @@ def _attempt(source: Path, recipe: Recipe, context: MakeContext, goal: Goal, kep
     except EdgeoptError:
         return None
     return _Trial(made, value, goal.reference - value, kept)
+
+
+def _lost_before(source: Path, recipe: Recipe, context: MakeContext, goal: Goal) -> bool:
+    """Whether the passes before the last lossy one lose more than the budget: layers in float cannot mend that."""
+    prefix, _ = _split(recipe)
+    if all(load_pass(spec).min_cosine >= EXACT for spec in prefix.passes):
+        return False
+    before = make_variant(source, prefix, context).path
+    value = evaluate_onnx(
+        before, goal.samples, goal.metric, goal.limit, deadline_seconds=context.deadline_seconds
+    ).value
+    return goal.reference - value > goal.max_drop
 
 
 _RANKED_ALIKE = frozenset({"calibrator", "percentile", "weights", "reduce_range"})

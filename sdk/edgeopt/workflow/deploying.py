@@ -33,7 +33,7 @@ from edgeopt.workflow.optimizing import make_variants, maker_for
 from edgeopt.workflow.preparing import Prepared, prepare
 from edgeopt.workflow.request import Request, app_name
 from edgeopt.workflow.resolving import Aim, profile_for, resolve_target
-from edgeopt.workflow.searching import Field, search
+from edgeopt.workflow.searching import Field, require, search
 from edgeopt.workflow.tuning import measure_all, readers
 from edgeopt.workflow.workspace import Workspace
 from edgeopt_targets import registry
@@ -82,6 +82,8 @@ def deploy(
         EdgeoptError: The model, the samples or the device cannot be used. What was done stays in the ledger.
     """
     request.check()
+    if request.search is not None:
+        require(request.search)
     said = listener or Silence()
     aim = resolve_target(request.target, workspace.inventory, request.profile)
     said.stage("Looking at the device", 0)

@@ -21,7 +21,9 @@ from edgeopt.core.selection import Candidate
 from edgeopt.core.space import Choice, Space, Trial, Value
 from edgeopt.core.variant import Rejection, Variant
 from edgeopt.errors import ChildError, ParityError, PassError, UsageError
+from edgeopt.passes._base import EXACT
 from edgeopt.passes.make import make_variant
+from edgeopt.passes.registry import pass_class
 from edgeopt.passes.space_files import read_space, shipped_spaces
 from edgeopt.selection.budget import misses
 from edgeopt.selection.comparison import Comparison, drop
@@ -30,7 +32,7 @@ from edgeopt.selection.pareto import front
 from edgeopt.selection.strategies import strategy
 from edgeopt.selection.wording import points
 from edgeopt.workflow.listener import Listener
-from edgeopt.workflow.making import Judged, Maker
+from edgeopt.workflow.making import Maker, settle
 from edgeopt.workflow.measuring import Bench
 from edgeopt.workflow.optimizing import readable_original
 from edgeopt.workflow.preparing import model_facts
@@ -40,6 +42,9 @@ from edgeopt_targets import registry
 
 FINALISTS = 6
 """Points of the Pareto front that are made once more by their final recipe, least of the objective first."""
+
+_RECOVERED = "quantise_static"
+"""What may give layers back to float, where it is the last that loses accuracy: others cannot leave layers out."""
 
 _FAR = 1e6
 """The excess of what did not run, or of which a limited figure is not known; the ledger keeps no infinities."""
@@ -90,6 +95,16 @@ def space_named(name: str) -> Space:
         return read_space(Path(name))
     listed = ", ".join(known)
     raise UsageError(f"--search {name!r} is no file and no space that ships.", remedy=f"Use a file, or {listed}.")
+
+
+def require(wanted: SearchRequest) -> None:
+    """Refuse a search that could not begin.
+
+    Raises:
+        UsageError: No such space or strategy, or the strategy needs something that is not installed.
+        DocumentError, PassError: The file is not one of a space.
+    """
+    strategy(wanted.strategy).ask(space_named(wanted.space), (), 0)  # the first question shows what is missing
 
 
 def search(
@@ -153,6 +168,13 @@ def _refused(space: Space, choice: Choice, field: Field) -> str:
     return ""
 
 
+def _recipe(space: Space, trial: Trial, name: str, *, final: bool = False) -> Recipe:
+    """The recipe of a point; one that ends in 8 bits may get layers back in float, as the recipes that ship may."""
+    recipe = space.recipe(trial.point, name, final=final)
+    lossy = [spec.name for spec in recipe.passes if pass_class(spec.name).min_cosine < EXACT]
+    return dataclasses.replace(recipe, recover=lossy[-1:] == [_RECOVERED])
+
+
 def _passes(space: Space, wishes: dict[str, Value]) -> Recipe:
     return space.recipe(space.completed(wishes), space.name)
 
@@ -168,7 +190,7 @@ def _fastest(field: Field) -> Settings:
 
 def _tried(field: Field, space: Space, settings: Settings, trial: Trial) -> Trial:
     """Make a point, measure it, and say what it gave."""
-    made = _made(field, space.recipe(trial.point, f"{space.name}-{trial.number}"))
+    made = _made(field, _recipe(space, trial, f"{space.name}-{trial.number}"))
     if isinstance(made, Rejection):
         return dataclasses.replace(trial, reason=made.reason)
     measured = []
@@ -193,8 +215,7 @@ def _made(field: Field, recipe: Recipe) -> Variant | Rejection:
         field.profile, maker.facts, model_facts(maker.prepared, calibrated=maker.calibrated), recipe
     ):
         return Rejection(recipe.name, "rule", reason)
-    outcome = maker.judge(recipe)
-    return maker.finished(outcome) if isinstance(outcome, Judged) else outcome
+    return settle(maker, [recipe], [maker.judge(recipe)])[0]
 
 
 def _best(trials: tuple[Trial, ...]) -> list[Trial]:
@@ -207,8 +228,8 @@ def _best(trials: tuple[Trial, ...]) -> list[Trial]:
 
 def _final(field: Field, space: Space, trial: Trial) -> Variant | Rejection:
     """A point once more, by its final recipe; from the ledger where that is no other."""
-    recipe = space.recipe(trial.point, trial.variant, final=True)
-    if recipe != space.recipe(trial.point, trial.variant):
+    recipe = _recipe(space, trial, trial.variant, final=True)
+    if recipe != _recipe(space, trial, trial.variant):
         recipe = dataclasses.replace(recipe, name=f"{trial.variant}-final")
     return _made(field, recipe)
 

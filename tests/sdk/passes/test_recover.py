@@ -50,6 +50,16 @@ def test_a_variant_within_the_budget_is_left_alone(damaged):
     assert (found.made, found.steps, found.kept_float) == (quantised[0], 0, ())
 
 
+def test_what_the_passes_before_have_lost_is_not_looked_for_in_the_layers(tmp_path):
+    network = mlp_onnx(tmp_path / "n.onnx")
+    context, evaluation = make_context(tmp_path, network), sample_file(tmp_path / "e.npz", network, 50, seed=5)
+    spoiled = Recipe("coarse", (PassSpec("cluster_weights", {"clusters": 16}), *INT8.passes), "int8", recover=True)
+    made = make_variant(network, spoiled, context)
+    quantised = (made, evaluate_onnx(made.path, evaluation, "fidelity").value)
+    found = recover(network, spoiled, context, Goal(evaluation, "fidelity", 1.0, 1e-6), quantised=quantised)
+    assert (found.made, found.steps, found.met) == (made, 0, False)
+
+
 def test_steps_are_bounded_and_the_best_so_far_is_kept(damaged):
     network, context, evaluation, quantised = damaged
     goal = Goal(evaluation, "top1", 1.0, -1.0, max_steps=2)  # cannot be met
