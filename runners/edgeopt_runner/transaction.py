@@ -88,8 +88,8 @@ def switch(store: ReleaseStore, record: Dict[str, Any], look: Look) -> str:
         verdict = look(record["target"])
         faults.point("release.commit", match=store.name)
         _commit(store, record, verdict)
-    faults.point("release.prune", match=store.name)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # it is committed: what is left over goes the next time
+        faults.point("release.prune", match=store.name)
         store.prune()
     return "release %d is active; %s" % (record["target"], verdict)
 

@@ -268,8 +268,8 @@ def _digests(store: ReleaseStore, numbers: List[int]) -> List[str]:
 
 def _collect(store: ReleaseStore, doomed: List[str]) -> None:
     """Remove objects of releases that are gone, unless another release or job wants them."""
-    faults.point("update.collect", match=store.name)
     with contextlib.suppress(OSError):
+        faults.point("update.collect", match=store.name)
         for digest in set(doomed) - cleanup.wanted(store.root):
             path = storage.object_path(store.root, digest)
             if os.path.isfile(path):
