@@ -84,7 +84,7 @@ class RolloutMachine:
         self._unsettled: set[str] = set()
         self._judge_again, self._alarm, self._looked_at = True, True, 0
         self._rechecking: set[str] = set()
-        self._stopping = False
+        self._stopping, self._last_opening = False, 0.0
         if self.may_order:
             self._take_up()
         else:
@@ -229,7 +229,7 @@ class RolloutMachine:
             self._set(state="done", finished_at=now, soak_until=0.0)
             return
         self._head = dataclasses.replace(self._head, state="running", wave=number, wave_since=now, soak_until=0.0)
-        self._looked_at, self._judge_again, self._alarm = 0, True, False
+        self._looked_at, self._judge_again, self._alarm, self._last_opening = 0, True, False, 0.0
         self._unsettled = {name for name in self._waves[number] if self._boards[name].state not in SETTLED}
         for name in self._waves[number]:
             self._line_up(name, now)
@@ -250,6 +250,11 @@ class RolloutMachine:
             return
         if (board.state, board.retry_at) != ("waiting", opens):
             self._keep(dataclasses.replace(board, state="waiting", detail="its window is closed", retry_at=opens))
+        self._awaits_window(name, opens)
+
+    def _awaits_window(self, name: str, opens: float) -> None:
+        """The wave's time begins anew when the last of its windows opens."""
+        self._last_opening = max(self._last_opening, opens)
         heapq.heappush(self._due, (opens, name))
 
     def _wake(self, now: float) -> None:
@@ -262,7 +267,7 @@ class RolloutMachine:
     def _with_patience(self, board: BoardProgress, now: float) -> BoardProgress:
         """A board that may be tried again, with the time for it."""
         if board.state == "waiting":  # the board told us that its window is closed
-            heapq.heappush(self._due, (board.retry_at, board.board))
+            self._awaits_window(board.board, board.retry_at)
         elif board.state == "pending" and self.may_order:
             self._queue.add(board.board)
         elif comes_back(board):
@@ -341,12 +346,7 @@ class RolloutMachine:
 
     def _overdue(self, now: float) -> GateVerdict | None:
         limit = self._head.plan.gate.max_wave_seconds
-        closed = all(
-            self._boards[name].state == "waiting" and self._boards[name].retry_at - now > self._patience.away_seconds
-            for name in self._unsettled
-        )
-        waits_for_windows = bool(self._unsettled) and closed
-        if now - self._head.wave_since <= limit or waits_for_windows or self._overridden():
+        if now - max(self._head.wave_since, self._last_opening) <= limit or self._overridden():
             return None
         return self._halted(f"wave {self._head.wave} takes longer than {limit:.0f} s", now)
 
@@ -388,7 +388,7 @@ class RolloutMachine:
         times = [self._due[0][0]] if self._due else []
         if self._head.state == "soaking":
             times.append(self._head.soak_until)
-        times.append(self._head.wave_since + self._head.plan.gate.max_wave_seconds)
+        times.append(max(self._head.wave_since, self._last_opening) + self._head.plan.gate.max_wave_seconds)
         return min(times)
 
 
