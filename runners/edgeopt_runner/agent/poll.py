@@ -18,14 +18,17 @@ from edgeopt_runner.protocol.offers import Offer
 from edgeopt_runner.refusals import Refusal, refusal_of
 from edgeopt_runner.updates import manifest as manifests
 
-SETTLED = ("committed", "rolled_back", "aborted", "safe_stop")
+SETTLED = ("rolled_back", "aborted", "safe_stop")
 """Ends of an offer that are not tried again by themselves."""
+
+RAN = ("committed", "nothing", "drift")
+"""Ends after which the board ran what is offered: where it does not now, somebody wanted that."""
 
 Clock = Callable[[], time.struct_time]
 
 Verdict = NamedTuple("Verdict", [("app", str), ("release", str), ("outcome", str), ("code", str), ("reason", str)])
 """What became of an app in a poll: an outcome of an update, or ``nothing``, ``left_out``, ``waiting``, ``paused``,
-``drift`` (it was committed, and somebody has changed it since), ``refused`` (by the board, before anything was
+``drift`` (it ran here, and somebody has changed that since), ``refused`` (by the board, before anything was
 fetched; asked again every poll), ``failed`` (it could not be brought here)."""
 
 
@@ -103,7 +106,7 @@ class Poll:
         if record["pause"] > 0:
             self._memory.note(offer.app, dict(record, pause=record["pause"] - 1))
             return _verdict(offer, "paused", record["code"], record["reason"])
-        if record["outcome"] in SETTLED and record["outcome"] != "committed":
+        if record["outcome"] in SETTLED:
             return _verdict(offer, record["outcome"], record["code"], record["reason"])
         release = manifests.parse(self._bring_target(offer.target, manifests.LARGEST_BYTES))
         if release.expires <= self._board.now():
@@ -114,12 +117,15 @@ class Poll:
         """Ask the board what it needs, bring that, and update when the window is open."""
         order = self._order(offer, record)
         found = self._board.preflight(order)
+        if found["action"] == "nothing" and record["outcome"] == "committed":
+            return _verdict(offer, "nothing", reason=found["reason"])
         if found["action"] != "update":
             outcome = {"nothing": "nothing", "skip": "skipped"}.get(found["action"], "refused")
             return self._noted(offer, record, {"outcome": outcome, "code": found["code"], "reason": found["reason"]})
-        if record["outcome"] == "committed":
+        if record["outcome"] in RAN:
             if found["before"].get("verified"):
-                return _verdict(offer, "drift", reason="it was committed, and %s runs now" % found["before"]["version"])
+                reason = "it ran here, and %s runs now" % (found["before"]["version"] or "another")
+                return self._noted(offer, record, {"outcome": "drift", "reason": reason})
             record = dict(record, attempt=record["attempt"] + 1)  # its files were damaged since: once more
         for need in found["needs"]:
             self._tree.bring(self._board.root, "blobs/%s" % need["sha256"], need["sha256"], need["size"])

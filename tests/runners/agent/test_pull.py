@@ -203,6 +203,21 @@ def test_the_tree_on_a_stick_serves_as_well(tmp_path: Path, tree: PullTree) -> N
     board.assert_sound("digits", "1.0")
 
 
+def test_what_an_operator_takes_back_is_told_and_left_as_it_is(
+    board: PullingBoard, nginx: Nginx, tree: PullTree, networks: Path
+) -> None:
+    from support.runner import Runner, job
+
+    board.poll()
+    second(tree, networks)
+    board.poll()
+    with Runner(board.root) as runner:
+        assert runner.finish(job("return", app="digits", fence=7, to_manifest=""))["update"]["outcome"] == "committed"
+    assert board.outcome() == "drift"
+    board.assert_sound("digits", "1.0")
+    assert reports(nginx)[-1]["updates"]["digits"]["outcome"] == "drift"
+
+
 def test_of_two_agents_one_steps_back(board: PullingBoard, nginx: Nginx) -> None:
     first = board.start(fault="pull.trusted:sleep=3")
     deadline = time.monotonic() + 20
