@@ -14,6 +14,7 @@ from edgeopt.cli import (
     bench,
     deploy,
     devices,
+    fleet,
     init,
     keys,
     merge,
@@ -53,6 +54,7 @@ app.command("report", short_help="Write the self-contained page of a run.")(repo
 app.command("publish", short_help="Sign what runs chose as a release for a fleet.")(publish.publish)
 app.add_typer(devices.app, name="device")
 app.add_typer(publish.app, name="releases")
+app.add_typer(fleet.app, name="fleet")
 app.add_typer(keys.app, name="keys")
 app.add_typer(runs.app, name="runs")
 app.add_typer(profiles.app, name="profiles")

@@ -24,6 +24,14 @@ def scan(device: Device, known_hosts: KnownHosts | None = None) -> str:
     return fingerprint(_shown(device, known_hosts)[1])
 
 
+def pinned(device: Device) -> bool:
+    """Whether a key is pinned for a device; nothing is asked of it."""
+    from edgeopt.remote.known_hosts import KnownHosts
+    from edgeopt.remote.ssh_config import route
+
+    return bool(KnownHosts().keys(route(device)[-1].key_name))
+
+
 def known_to_ssh(device: Device) -> bool:
     """Whether the user's own ``~/.ssh/known_hosts`` vouches for the key that the device shows now.
 

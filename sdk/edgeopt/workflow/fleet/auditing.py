@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 
+from edgeopt.errors import UsageError
 from edgeopt.remote.jobs import this_owner
-from edgeopt.store.audit import AuditLog, Entry
+from edgeopt.store.audit import AuditLog, Entry, Verdict
 from edgeopt.workflow.workspace import Workspace
 
 
@@ -30,3 +32,29 @@ def note(
         StoreError: The log cannot be written, or was tampered with.
     """
     return audit_log(workspace).append(what, subject, why, who=this_person(), now=now())
+
+
+def log_of(subject: str, workspace: Workspace) -> tuple[Entry, ...]:
+    """The lines about a rollout, a release or a board."""
+    return tuple(entry for entry in audit_log(workspace).entries() if entry.subject == subject)
+
+
+def verify_log(workspace: Workspace, expect: str | None = None) -> Verdict:
+    """Check the chain.
+
+    Args:
+        workspace: Whose log.
+        expect: The hash of a line that was noted elsewhere, in full: it must be in the chain; ``None``: none was.
+
+    Raises:
+        UsageError: `expect` is no hash.
+        StoreError: The log cannot be read.
+    """
+    if expect is not None and (len(expect) != 64 or set(expect) - set("0123456789abcdef")):
+        raise UsageError(f"--expect {expect[:80]!r} is no hash.", remedy="Give the 64 digits that verify named.")
+    log = audit_log(workspace)
+    verdict = log.verify()
+    if verdict.ok and expect is not None and all(entry.hash != expect for entry in log.entries()):
+        reason = f"the line with hash {expect[:12]} is not there: the log was rewritten or cut off"
+        return dataclasses.replace(verdict, broken=verdict.lines + 1, reason=reason)
+    return verdict

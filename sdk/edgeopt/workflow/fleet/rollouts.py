@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeopt.core.rollout import Rollout
+from edgeopt.core.rollout import BoardProgress, Rollout
 from edgeopt.errors import StoreError
 from edgeopt.store.rollouts import RolloutStore, RolloutSummary
 from edgeopt.workflow.workspace import Workspace
@@ -64,3 +64,21 @@ def newest_by_app(workspace: Workspace) -> tuple[Rollout, ...]:
         for one in store.rollouts(200):
             newest.setdefault(one.release.partition("@")[0], one)
         return tuple(store.rollout(one.rollout_id) for one in newest.values())
+
+
+def history_of(
+    what: str, workspace: Workspace, *, limit: int = _RECENT
+) -> tuple[tuple[RolloutSummary, BoardProgress | None], ...]:
+    """Rollouts, newest first: all, those of an app, or those that a board took part in with how they went there.
+
+    Raises:
+        StoreError: Neither an app nor a board of that name was ever part of one, or they cannot be read.
+    """
+    with rollout_store(workspace) as store:
+        of_app = store.rollouts(limit, app=what)
+        if of_app or not what:
+            return tuple((one, None) for one in of_app)
+        of_board = store.of_board(what, limit)
+    if not of_board:
+        raise StoreError(f"{what!r} is no app or board of any rollout.", remedy="See edgeopt fleet history.")
+    return of_board

@@ -1,0 +1,102 @@
+"""The way back of a rollout: the old content as a new signed release, for the boards that changed.
+
+Not the boards' own `return`: a downgrade that nobody signed is what an attacker with a stolen login would order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from edgeopt.core.rollout import Rollout
+from edgeopt.errors import UsageError
+from edgeopt.workflow.fleet.auditing import note
+from edgeopt.workflow.fleet.composing import ReleaseRequest
+from edgeopt.workflow.fleet.orders import give_order
+from edgeopt.workflow.fleet.publishing import publish, releases
+from edgeopt.workflow.fleet.rolling import RolloutRequest
+from edgeopt.workflow.fleet.rollouts import find_rollout
+from edgeopt.workflow.workspace import Workspace
+
+_CHANGED = frozenset({"committed", "activated", "healthy"})
+
+
+@dataclass(frozen=True)
+class WayBack:
+    """Where a rollout goes back to.
+
+    Attributes:
+        rollout_id, release: The rollout that is undone, and what it brought.
+        app, version: What the boards get again.
+        boards: Those that changed.
+        ended: Whether the rollout has ended.
+    """
+
+    rollout_id: str
+    release: str
+    app: str
+    version: str
+    boards: tuple[str, ...]
+    ended: bool
+
+
+def way_back(name: str, version: str, workspace: Workspace) -> WayBack:
+    """Find where a rollout goes back to; nothing is changed.
+
+    Args:
+        name: The rollout, as for `rollouts.find_rollout`.
+        version: Where to; empty: what most of the boards that changed had before.
+        workspace: Where it is kept.
+
+    Raises:
+        UsageError: No board has changed, or what they had before is not published.
+    """
+    rollout = find_rollout(name, workspace)
+    app = rollout.plan.release.partition("@")[0]
+    changed = tuple(board.board for board in rollout.boards if board.wave and board.state in _CHANGED)
+    if not changed:
+        raise UsageError(
+            f"no board has {rollout.plan.release} from rollout {rollout.rollout_id}.",
+            remedy="See edgeopt fleet status.",
+        )
+    wanted = version or _before(rollout, changed)
+    known = {one.name: one for one in releases(workspace, app)}
+    brought = known.get(rollout.plan.release)
+    if brought is not None and brought.restores and not version:
+        raise UsageError(
+            f"rollout {rollout.rollout_id} is a way back itself (to {brought.restores}).",
+            remedy=f"Go on with it: edgeopt fleet resume {rollout.rollout_id}; or name a version: --to VERSION.",
+        )
+    published = {one.version for one in known.values()}
+    if wanted not in published:
+        raise UsageError(
+            f"{app}@{wanted} is not published (there is: {', '.join(sorted(published))})."
+            if wanted
+            else f"the boards had no published release of {app} before.",
+            remedy="Name a version: --to VERSION; or edgeopt device rollback BOARD APP.",
+        )
+    ended = rollout.state in ("done", "cancelled")
+    return WayBack(rollout.rollout_id, rollout.plan.release, app, wanted, changed, ended)
+
+
+def _before(rollout: Rollout, changed: tuple[str, ...]) -> str:
+    names = set(changed)
+    counts = Counter(board.before for board in rollout.plan.boards if board.board in names and board.before)
+    return counts.most_common(1)[0][0] if counts else ""
+
+
+def restore(back: WayBack, waves: tuple[str, ...], workspace: Workspace, *, command: str) -> RolloutRequest:
+    """End the rollout, publish the old content under a new counter, and say what is to be rolled out.
+
+    Raises:
+        EdgeoptError: The release cannot be signed.
+    """
+    note(workspace, "rollout.rollback", back.rollout_id, f"to {back.app}@{back.version}: {command}")
+    if not back.ended:
+        give_order(back.rollout_id, "cancel", workspace)
+    counter = max(one.counter for one in releases(workspace, back.app)) + 1
+    name = f"{back.version.partition('+')[0]}+restored.{counter}"
+    notes = f"instead of {back.release}, rollout {back.rollout_id}"
+    published = publish(ReleaseRequest(back.app, name, restore=back.version, notes=notes), workspace)
+    selector = f"name in ({','.join(back.boards)})"
+    return RolloutRequest(published.release.name, selector, waves, command=command)
