@@ -8,6 +8,8 @@ import pytest
 from edgeopt.workflow.listener import Silence
 from edgeopt.workflow.optimizing import optimize_into
 from edgeopt.workflow.workspace import Workspace
+from support.bad_input import DEVICES, write_broken_files
+from support.command import Command
 from support.device import pin
 from support.sshd import Sshd, running_sshd
 from support.workflow import NOISE, Computer, Task, make_computer, make_task, probe_of_this_machine, shorten_plans
@@ -49,3 +51,21 @@ def server(computer: Computer, tmp_path: Path) -> Iterator[Sshd]:
     with running_sshd(tmp_path / "board", environment={"EDGEOPT_LOCK": str(tmp_path / "board.lock")}) as running:
         pin(running)
         yield running
+
+
+@pytest.fixture(scope="session")
+def broken_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Broken files of every kind, and a sound network and samples."""
+    return write_broken_files(tmp_path_factory.mktemp("bad-input"))
+
+
+@pytest.fixture
+def command(
+    broken_files: Path, edgeopt_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """The command line among broken files, with one device in the inventory."""
+    monkeypatch.chdir(broken_files)
+    monkeypatch.setenv("HOME", str(edgeopt_home))
+    monkeypatch.setenv("COLUMNS", "80")
+    (edgeopt_home / "devices.yaml").write_text(DEVICES)
+    return Command(capsys)
