@@ -19,7 +19,9 @@ def put_object(root: Path, content: bytes) -> str:
     digest = hashlib.sha256(content).hexdigest()
     folder = root / "objects"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / digest).write_bytes(content)
+    part = folder / f"{digest}.part-{os.getpid()}"  # never in place: releases have the same file by another name
+    part.write_bytes(content)
+    part.replace(folder / digest)
     return digest
 
 

@@ -91,14 +91,14 @@ def counts(rollout: Rollout) -> dict[str, int]:
 
 
 def forecast_of(
-    simulated: SimulatedFleet, source: SimulatedSource, rollout: str = "plan"
+    simulated: SimulatedFleet, source: SimulatedSource, *, fence: int = 0
 ) -> Iterator[tuple[str, Forecast]]:
     """What every board's preflight says, as a plan takes it."""
     carrier = simulated.carrier(source)
     target = f"releases/detector/{source.version}.json"
     for name, board in simulated.boards.items():
         with carrier(name) as port:
-            order = Order(rollout, name, "detector", source.version, source.digest, target, board.profile, 0)
+            order = Order("plan", name, "detector", source.version, source.digest, target, board.profile, fence)
             found = port.preflight(order)
             action = "skip" if found.action == "refuse" else found.action
             yield name, Forecast(action, found.reason, found.send_bytes, found.free_bytes)

@@ -221,6 +221,12 @@ class RolloutStore:
             found = _lease(connection, app)
         return found if found and found.holder else None
 
+    def fence(self, app: str) -> int:
+        """The highest fence of an app so far, which boards do not refuse: a preflight for a plan bears it."""
+        with self._database.reading() as connection:
+            found = _lease(connection, app)
+        return found.fence if found else 0
+
     def save(self, head: Rollout, boards: Iterable[BoardProgress] = (), *, obeyed: str = "") -> None:
         """Keep how far a rollout is, all or nothing.
 
