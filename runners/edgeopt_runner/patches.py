@@ -1,90 +1,17 @@
-"""Rebuilds a file from one that the board has and a patch (`protocol.patch_format`), in a few MiB whatever its size.
+"""Rebuilds a file from one that the board has and a patch (`protocol.patch_format`), in a few MiB whatever its size."""
 
-Whole numbers of any length do the arithmetic: on a board without NumPy they add and combine blocks as fast as it reads.
-"""
-
-import functools
 import hashlib
 import os
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Iterator, Optional
 
-from edgeopt_runner import faults, links, storage, transfer
-from edgeopt_runner.locks import FileLock
+from edgeopt_runner import faults, links, patch_numbers, storage
 from edgeopt_runner.patch_streams import StreamReader
-from edgeopt_runner.protocol import BAD_PATCH, BUSY, DIGEST_MISMATCH, MISSING_OBJECT, OK
-from edgeopt_runner.protocol.patch_format import (
-    COPY,
-    DATA,
-    OPERATION,
-    XOR,
-    BadPatch,
-    Patch,
-    decoder_share,
-    parse,
-)
+from edgeopt_runner.protocol import BAD_PATCH, DIGEST_MISMATCH, MISSING_OBJECT
+from edgeopt_runner.protocol.patch_format import COPY, DATA, OPERATION, BadPatch, Patch, decoder_share, parse
 from edgeopt_runner.refusals import Refusal
-from edgeopt_runner.release_store import ReleaseStore
 
+SEND_WHOLE = "Send the whole file."
 _BLOCK_BYTES = 128 << 10
-_SEND_WHOLE = "Send the whole file."
-
-
-def rebuild(root: str, job: Dict[str, Any], emit: Any) -> Dict[str, Any]:
-    """Make an object from one that is here and a patch (job kind ``rebuild``); the patch is used up.
-
-    Raises:
-        Refusal: ``missing_object``, ``bad_patch``, ``digest_mismatch``, ``disk_full`` or ``busy``.
-    """
-    emit({"event": "phase", "phase": "rebuild"})
-    result, size = job["result"], job["size"]
-    final, patch = storage.object_path(root, result), storage.object_path(root, job["patch"])
-    if not os.path.isfile(final):
-        base = find_base(root, job["base"]) if job.get("base") else None
-        transfer.check_space(os.path.dirname(final), size)
-        lock = FileLock(final + ".rebuild.lock")
-        if not lock.acquire():
-            raise Refusal(BUSY, "process %s rebuilds %s" % (lock.holder(), result), "Try again later.")
-        try:
-            apply(base, patch, final, result, size)
-        finally:
-            lock.release(remove=True)
-    links.remove_file(patch)
-    return {"status": OK, "detail": "", "rebuild": {"sha256": result, "size": size}}
-
-
-def find_base(root: str, digest: str) -> str:
-    """The file of that digest: an object, or a part of a release of any application.
-
-    Raises:
-        Refusal: ``missing_object``.
-    """
-    path = storage.object_path(root, digest)
-    if os.path.isfile(path):
-        return path
-    for store, number in _releases(root):
-        try:
-            files = store.manifest(number)["files"].values()
-        except Refusal:
-            continue
-        for entry in files:
-            path = os.path.join(store.folder(number), os.path.basename(entry["name"]))
-            if entry.get("sha256") == digest and os.path.isfile(path):
-                return path
-    raise Refusal(MISSING_OBJECT, "no file here has the digest %s" % digest, _SEND_WHOLE)
-
-
-def _releases(root: str) -> Iterator[Tuple[ReleaseStore, int]]:
-    try:
-        names = sorted(os.listdir(os.path.join(root, "apps")))
-    except FileNotFoundError:
-        return
-    for name in names:
-        try:
-            store = ReleaseStore(root, name)
-        except Refusal:
-            continue
-        for number in store.numbers():
-            yield store, number
 
 
 def apply(base_path: Optional[str], patch_path: str, out_path: str, digest: str, size: int) -> None:
@@ -108,9 +35,9 @@ def apply(base_path: Optional[str], patch_path: str, out_path: str, digest: str,
         _write(base_path, patch_path, temporary, digest, size)
     except BadPatch as error:
         links.remove_file(temporary)
-        raise Refusal(BAD_PATCH, "the patch for %s is of no use: %s" % (digest[:12], error), _SEND_WHOLE)
+        raise Refusal(BAD_PATCH, "the patch for %s is of no use: %s" % (digest[:12], error), SEND_WHOLE)
     except FileNotFoundError as error:
-        raise Refusal(MISSING_OBJECT, "%s is not there any more" % error.filename, _SEND_WHOLE)
+        raise Refusal(MISSING_OBJECT, "%s is not there any more" % error.filename, SEND_WHOLE)
     except BaseException:
         links.remove_file(temporary)
         raise
@@ -131,7 +58,7 @@ def _write(base_path: Optional[str], patch_path: str, temporary: str, digest: st
                 found.update(block)
                 _write_all(out.fileno(), block)
             if found.hexdigest() != digest:
-                raise Refusal(DIGEST_MISMATCH, _why(patch, base_path, found.hexdigest()), _SEND_WHOLE)
+                raise Refusal(DIGEST_MISMATCH, _why(patch, base_path, found.hexdigest()), SEND_WHOLE)
             os.fsync(out.fileno())
 
 
@@ -166,7 +93,7 @@ def _blocks(patch: Patch, base: int, patch_file: int) -> Iterator[bytes]:
             count = min(_BLOCK_BYTES, length - start)
             old = _read_base(base, count, offset + start) if kind != DATA else b""
             planes = [readers[kind, width, plane].read(count // width) for plane in range(width if kind != COPY else 0)]
-            yield _combined(kind, width, old, planes)
+            yield patch_numbers.combined(kind, width, old, planes)
 
 
 def _read_base(descriptor: int, count: int, offset: int) -> bytes:
@@ -177,38 +104,3 @@ def _read_base(descriptor: int, count: int, offset: int) -> bytes:
             raise BadPatch("the base is shorter than it was")
         block += more
     return block
-
-
-def _combined(kind: int, width: int, old: bytes, planes: Any) -> bytes:
-    if kind == COPY:
-        return old
-    new = planes[0] if width == 1 else _interleaved(planes)
-    if kind == DATA:
-        return bytes(new)
-    first, second = int.from_bytes(old, "little"), int.from_bytes(new, "little")
-    mixed = first ^ second if kind == XOR else _added(first, second, width, len(old))
-    return mixed.to_bytes(len(old), "little")
-
-
-def _interleaved(planes: Any) -> bytearray:
-    block = bytearray(len(planes) * len(planes[0]))
-    for place, plane in enumerate(planes):
-        block[place :: len(planes)] = plane
-    return block
-
-
-def _added(old: int, folded: int, width: int, size: int) -> int:
-    """Lane by lane: old + (folded >> 1, all bits turned over where folded is odd), modulo 256**width."""
-    lows, tops, rests = _masks(width, size)
-    odd = folded & lows
-    change = ((folded >> 1) & rests) ^ ((odd << 8 * width) - odd)
-    # adding all bits but the topmost carries into none of the neighbours; the topmost adds without carry
-    return ((old & rests) + (change & rests)) ^ ((old ^ change) & tops)
-
-
-@functools.lru_cache(maxsize=2)
-def _masks(width: int, size: int) -> Tuple[int, int, int]:
-    """Lowest bits, topmost bits, and all but the topmost bits, of lanes of `width` bytes in `size` bytes."""
-    lows = int.from_bytes((b"\1" + bytes(width - 1)) * (size // width), "little")
-    tops = lows << (8 * width - 1)
-    return lows, tops, ((1 << 8 * size) - 1) ^ tops

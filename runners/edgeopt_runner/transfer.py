@@ -141,7 +141,7 @@ def _rest_bytes(part: str, size: int) -> int:
 
 
 def check_space(folder: str, rest_bytes: int) -> None:
-    """Refuse what would fill the disk of `folder`: ``disk_full`` where `rest_bytes` more, and a margin, find no room."""
+    """Refuse (``disk_full``) what would fill the disk of `folder`: `rest_bytes` more, and a margin, need room."""
     need = rest_bytes + max(rest_bytes // 10, MIN_MARGIN_BYTES) if rest_bytes else 0
     free = storage.free_bytes(folder)
     if free < need:

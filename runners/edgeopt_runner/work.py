@@ -19,7 +19,7 @@ KINDS = {
     "layers": "edgeopt_runner.layers:run",
     "pipeline": "edgeopt_runner.pipeline_job:run",
     "provision": "edgeopt_runner.environment:install",
-    "rebuild": "edgeopt_runner.patches:rebuild",
+    "rebuild": "edgeopt_runner.rebuilding:rebuild",
     "rehearse": "edgeopt_runner.work:rehearse",
 }
 """What runs in a guarded worker, by kind of job."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from edgeopt.deltas.making import write_patch
+from edgeopt.deltas.making import replace_file, write_patch
 from edgeopt.deltas.operations import operations
 from edgeopt.deltas.pairing import ModelFile
 from edgeopt_runner.protocol.patch_format import CODECS, MARK
@@ -64,7 +64,8 @@ def best_patch(bases: Mapping[str, Path], target: Path, algorithms: Sequence[str
         if remembered:
             return found
     made = _make({digest: ModelFile(path) for digest, path in wanted.items()}, aim, known, folder)
-    _replace(note, json.dumps(None if made is None else {**asdict(made), "path": made.path.name}).encode())
+    content = json.dumps(None if made is None else {**asdict(made), "path": made.path.name})
+    replace_file(note, [content.encode()])
     return made
 
 
@@ -90,15 +91,13 @@ def _make(bases: Mapping[str, ModelFile], target: ModelFile, algorithms: Sequenc
         digest, base = "", ModelFile(None)
     else:
         return None
-    temporary = folder / f".making.{os.getpid()}.{target.digest}.{digest}"
-    try:
-        report = write_patch(base, target, temporary, algorithms)
+    with tempfile.TemporaryDirectory(prefix=".making-", dir=folder) as work:
+        made = Path(work, "patch")
+        report = write_patch(base, target, made, algorithms)
         if report.share > WORTH_OF_FILE:
             return None
-        name = hashlib.sha256(temporary.read_bytes()).hexdigest()
-        temporary.replace(folder / name)
-    finally:
-        temporary.unlink(missing_ok=True)
+        name = hashlib.sha256(made.read_bytes()).hexdigest()
+        made.replace(folder / name)
     return Patch(digest, folder / name, name, report.size_bytes)
 
 
@@ -121,9 +120,3 @@ def _recall(note: Path, folder: Path) -> tuple[Patch | None, bool]:
         return found, found.path.stat().st_size == found.size_bytes
     except (OSError, ValueError, TypeError, KeyError):
         return None, False
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)

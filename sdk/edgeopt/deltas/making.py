@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,7 @@ def write_patch(base: ModelFile, target: ModelFile, destination: Path, algorithm
     table = {key: _described(stream) for key, stream in streams.items()}
     patch = patch_format.Patch(digests[0], len(base.data), digests[1], len(target.data), table, packed)
     contents = [content for stream in streams.values() for _, content in stream.parts]
-    _replace(destination, [patch_format.pack(patch), *contents])
+    replace_file(destination, [patch_format.pack(patch), *contents])
     size = destination.stat().st_size
     share = size / len(target.data) if len(target.data) else 1.0
     return PatchReport(size, share, _by_kind(chosen))
@@ -101,8 +102,9 @@ def _by_kind(chosen: Sequence[Operation]) -> dict[str, int]:
     return {name: sum(one.length for one in chosen if one.kind == kind) for kind, name in _NAMES.items()}
 
 
-def _replace(destination: Path, parts: Sequence[bytes]) -> None:
-    temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
+def replace_file(destination: Path, parts: Sequence[bytes]) -> None:
+    """Write a file in one step, whoever else writes it."""
+    temporary = destination.with_name(f".{destination.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with temporary.open("wb") as stream:
             stream.writelines(parts)
