@@ -13,7 +13,7 @@ from typing import Literal
 from edgeopt.core.fleet import Board, Caps
 from edgeopt.core.release import Release
 from edgeopt.core.rollout import GatePolicy, Plan
-from edgeopt.errors import DeviceError
+from edgeopt.errors import DeviceError, RunnerError
 from edgeopt.fleet.plan import Forecast, build_plan
 from edgeopt.workflow.fleet.engine_port import Connect, Order, Preflight
 from edgeopt.workflow.fleet.publishing import Published
@@ -108,8 +108,10 @@ def _forecast(board: Board, question: Question, connect: Connect) -> Forecast:
             if not question.insecure_unsigned:
                 port.bring_trust()
             found = port.preflight(_order(board, question))
+    except RunnerError as error:
+        return _refused(str(error), error.status, None)
     except DeviceError as error:
-        return Forecast("unknown", error.message)
+        return Forecast("unknown", str(error))
     return _foreseen(found, board, release, question.caps)
 
 
@@ -131,13 +133,19 @@ def _order(board: Board, question: Question) -> Order:
 def _foreseen(found: Preflight, board: Board, release: Release, caps: Caps) -> Forecast:
     before = found.before.version if found.before else ""
     if found.action == "refuse":
-        # What another one's order stands in the way of may be over when its wave begins.
-        action: Literal["unknown", "skip"] = "unknown" if found.code in _PASSING else "skip"
-        return Forecast(action, f"{REFUSED}{found.reason} ({found.code})", 0, found.free_bytes, None, before)
+        return _refused(found.reason, found.code, found)
     if found.action != "update":
         return Forecast(found.action, found.reason, 0, found.free_bytes, None, before)
     seconds = _seconds(found.send_bytes, board, release, caps)
     return Forecast("update", found.reason, found.send_bytes, found.free_bytes, seconds, before)
+
+
+def _refused(reason: str, code: str, found: Preflight | None) -> Forecast:
+    """A board with something wrong: left out, unless it may be over when its wave begins."""
+    action: Literal["unknown", "skip"] = "unknown" if code in _PASSING else "skip"
+    before = found.before.version if found and found.before else ""
+    free_bytes = found.free_bytes if found else None
+    return Forecast(action, f"{REFUSED}{reason}" + (f" ({code})" if code else ""), 0, free_bytes, None, before)
 
 
 def _seconds(send_bytes: int, board: Board, release: Release, caps: Caps) -> float:

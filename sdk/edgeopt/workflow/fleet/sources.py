@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from edgeopt.errors import RunnerError
 from edgeopt.remote.board import TrustState
 from edgeopt.signing.repository import Repository
 from edgeopt.workflow.fleet.tree import repository_of, target_of
@@ -42,6 +43,21 @@ class TreeSource:
         """What a board lacks, with ``freshness``.
 
         Raises:
-            SigningError: Something has expired, a key is missing, or the board knows a newer root.
+            RunnerError: The board is not enrolled, or says that it knows a root that is not ours: no other board is to
+                suffer for it.
+            SigningError: Something has expired, or a key is missing.
         """
+        newest = self._repository.current().root.signed.version
+        if not trust.enrolled:
+            raise RunnerError(
+                "it is not enrolled: it believes no release yet.",
+                remedy="Enrol it: edgeopt fleet enrol BOARD.",
+                status="not_enrolled",
+            )
+        if trust.root > newest:
+            raise RunnerError(
+                f"it trusts root version {trust.root}, this tree has {newest}.",
+                remedy="Use the newest copy of the tree.",
+                status="stale",
+            )
         return self._repository.metadata_for_push(asdict(trust))
