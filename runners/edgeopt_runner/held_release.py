@@ -7,8 +7,10 @@ Everything is read through one descriptor of the folder: reading manifest and mo
 import fcntl
 import json
 import os
+import time
 from typing import Any, Dict, Optional
 
+from edgeopt_runner import release_manifest
 from edgeopt_runner.links import sha256_of
 
 _ATTEMPTS = 100
@@ -32,6 +34,8 @@ class HeldRelease:
         self.path = "/proc/self/fd/%d" % folder
         with open(os.path.join(self.path, "manifest.json"), encoding="utf-8") as stream:
             self.manifest: Dict[str, Any] = json.load(stream)
+        if not release_manifest.is_sound(self.manifest):
+            raise ValueError("its checksum or its fields are not right")
         self.number = int(self.manifest["release"])
 
     def file(self, role: str) -> str:
@@ -68,7 +72,8 @@ def hold(link: str) -> HeldRelease:
         FileNotFoundError: There is no such link.
         ApplicationError: It never held still.
     """
-    for _ in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
+        time.sleep(min(attempt, 10) / 1000.0)  # who tries the lock, or deletes, is done in a moment
         folder = os.open(link, os.O_RDONLY | os.O_DIRECTORY)
         try:
             held = _hold_folder(folder)

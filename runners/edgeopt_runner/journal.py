@@ -55,7 +55,7 @@ class Journal:
         return self._read()[0]
 
     def append(self, record: Dict[str, Any]) -> None:
-        """Write one record; it is durable when this returns. A long journal starts afresh with the last one and this."""
+        """Write one record, durable when this returns. A long journal starts afresh with the last one and this."""
         last, length = self._read()
         if length > _ROTATE_BYTES:
             storage.write_atomically(self.path, _encode(last) + _encode(record))

@@ -14,7 +14,7 @@ import re
 import shutil
 from typing import Any, Dict, Iterable, Iterator, List, Optional
 
-from edgeopt_runner import faults, links, protocol, storage
+from edgeopt_runner import faults, links, protocol, release_manifest, storage
 from edgeopt_runner.journal import Journal
 from edgeopt_runner.locks import FileLock
 from edgeopt_runner.refusals import Refusal
@@ -102,7 +102,7 @@ class ReleaseStore:
             Refusal: It is not there or cannot be read.
         """
         manifest = storage.read_json(os.path.join(self.folder(number), MANIFEST))
-        if not manifest.get("files") or "settings" not in manifest:
+        if not release_manifest.is_sound(manifest):
             raise Refusal(protocol.ERROR, "release %d of %s has no readable manifest" % (number, self.name))
         return manifest
 
@@ -163,7 +163,7 @@ class ReleaseStore:
         for entry in manifest["files"].values():
             entry["size"] = self._bring(entry["sha256"], os.path.join(temporary, entry["name"]))
         open(os.path.join(temporary, IN_USE), "wb").close()
-        storage.write_json(os.path.join(temporary, MANIFEST), manifest)
+        storage.write_json(os.path.join(temporary, MANIFEST), release_manifest.sealed(manifest))
         faults.point("release.rename", match=self.name)
         os.rename(temporary, self.folder(manifest["release"]))
         storage.sync(releases)
@@ -213,12 +213,16 @@ class ReleaseStore:
 
     def sweep(self) -> None:
         """Delete half-made folders and links that an interruption left behind."""
+        for path in self.leftovers():
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                links.remove_file(path)
+
+    def leftovers(self) -> List[str]:
+        """Half-made folders and links; of a change that is under way, where there is one."""
+        found: List[str] = []
         for folder in (self.path, os.path.join(self.path, "releases")):
-            for name in os.listdir(folder):
-                path = os.path.join(folder, name)
-                if not name.startswith(".tmp-"):
-                    continue
-                if os.path.isdir(path) and not os.path.islink(path):
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    links.remove_file(path)
+            with contextlib.suppress(FileNotFoundError):
+                found += [os.path.join(folder, name) for name in os.listdir(folder) if name.startswith(".tmp-")]
+        return found

@@ -74,7 +74,7 @@ def _recover(store: ReleaseStore, verify: bool = False) -> None:
 def _is_settled(store: ReleaseStore, verify: bool) -> bool:
     last = store.journal.last()
     current = store.pointer("current")
-    if last.get("step", "committed") not in transaction.DONE:
+    if last.get("step", "committed") not in transaction.DONE or store.leftovers():
         return False
     if current is None:
         return True
@@ -205,7 +205,6 @@ def _new_manifest(store: ReleaseStore, job: Dict[str, Any]) -> Dict[str, Any]:
         raise Refusal(protocol.BAD_REQUEST, "%.40r is not a model format" % kind)
     model = {"name": "model.%s" % kind, "sha256": digest}
     return {
-        "schema": 1,
         "app": store.name,
         "release": store.next_number(),
         "created": time.time(),

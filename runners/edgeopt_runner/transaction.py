@@ -74,9 +74,9 @@ def note(store: ReleaseStore, record: Dict[str, Any], step: str, detail: str = "
 
 def switch(store: ReleaseStore, record: Dict[str, Any], look: Look) -> str:
     """Lead `current` to the target, look whether it is healthy there, and commit; else lead it back."""
-    faults.point("release.switching", match=store.name)
-    note(store, record, "switching")
     with _returning(store, record):
+        faults.point("release.switching", match=store.name)
+        note(store, record, "switching")
         faults.point("release.previous", match=store.name)
         store.point("previous", record["current"])
         faults.point("release.current", match=store.name)
@@ -159,8 +159,7 @@ def undo(store: ReleaseStore) -> None:
 
 def abort(store: ReleaseStore, record: Dict[str, Any], reason: str) -> None:
     """End a transaction that touched no pointer."""
-    store.sweep()
-    store.discard(record["target"])
+    _drop(store, record["target"])
     _insist(store, lambda: note(store, record, "aborted", reason))
 
 
@@ -186,12 +185,19 @@ def _return(store: ReleaseStore, record: Dict[str, Any], reason: str) -> Optiona
     if "golden" in record:
         _insist(store, lambda: store.point("golden", record["golden"]))
     if record["kind"] in _INSTALLS:
-        store.discard(record["target"])
+        _drop(store, record["target"])
     if number is None and record["current"] is not None:
         _mark_stopped(record, reason)
     faults.point("release.returned", match=store.name)
     _insist(store, lambda: note(store, record, "returned", reason))
     return number
+
+
+def _drop(store: ReleaseStore, number: int) -> None:
+    """Take a release away that did not come to stay; where that fails, the next contact sweeps or prunes it."""
+    with contextlib.suppress(OSError):
+        ballast.insist(store.root, lambda: store.discard(number))
+        store.sweep()
 
 
 def _insist(store: ReleaseStore, deed: Callable[[], None]) -> None:

@@ -3,7 +3,7 @@
 import os
 from typing import Iterable, List, NamedTuple, Tuple
 
-from edgeopt_runner import cleanup, patches, storage
+from edgeopt_runner import cleanup, rebuilding, storage
 from edgeopt_runner.links import link_or_copy, remove_file, sha256_of
 from edgeopt_runner.protocol import DISK_FULL, MISSING_OBJECT, NO_INODES
 from edgeopt_runner.refusals import Refusal
@@ -37,7 +37,7 @@ def _have(root: str, digest: str, size: int) -> int:
             return size
         remove_file(path)
     try:
-        return size if sha256_of(patches.find_base(root, digest)) == digest else 0
+        return size if sha256_of(rebuilding.find_base(root, digest)) == digest else 0
     except Refusal:
         pass
     try:
@@ -56,7 +56,7 @@ def gather(root: str, digest: str) -> None:
     if os.path.isfile(path):
         return
     try:
-        source = patches.find_base(root, digest)
+        source = rebuilding.find_base(root, digest)
     except Refusal:
         raise Refusal(MISSING_OBJECT, "object %s is not on this device" % digest[:12], "Send it first.")
     temporary = "%s.link-%d" % (path, os.getpid())

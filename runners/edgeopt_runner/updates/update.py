@@ -229,7 +229,6 @@ def _board_manifest(store: ReleaseStore, wanted: order.Order, judged: preflight.
     entry, release = judged.entry, judged.manifest
     assert entry is not None
     return {
-        "schema": 1,
         "app": store.name,
         "release": store.next_number(),
         "created": time.time(),
