@@ -14,7 +14,7 @@ from edgeopt.fleet.patience import Patience
 from edgeopt.fleet.plan import Forecast, build_plan
 from edgeopt.fleet.rollout import new_rollout
 from edgeopt.store.rollouts import RolloutStore
-from edgeopt.workflow.fleet.engine import Terms, drive
+from edgeopt.workflow.fleet.engine import Terms, Watcher, drive
 from edgeopt.workflow.fleet.engine_port import Order
 from support.simulated_boards import SimulatedFleet, SimulatedSource
 
@@ -75,11 +75,14 @@ class Watching:
 
 
 def run(
-    store: RolloutStore, rollout_id: str, simulated: SimulatedFleet, source: SimulatedSource, **terms: Any
+    store: RolloutStore,
+    rollout_id: str,
+    simulated: SimulatedFleet,
+    source: SimulatedSource,
+    watcher: Watcher | None = None,
 ) -> Rollout:
     """Drive a rollout as far as it goes."""
-    driven = Terms(patience=HASTE, **terms)
-    return drive(store, rollout_id, simulated.fleet, simulated.carrier(source), driven)
+    return drive(store, rollout_id, simulated.fleet, simulated.carrier(source), Terms(patience=HASTE), watcher)
 
 
 def counts(rollout: Rollout) -> dict[str, int]:
