@@ -247,7 +247,7 @@ class RolloutStore:
             _fenced(connection, head.rollout_id, head.fence)
             connection.execute(update(table).where(mine).values(**values))
             if obeyed:
-                connection.execute(update(table).where(mine, table.c.order == obeyed).values(order=""))
+                connection.execute(update(table).where(mine, table.c.order == obeyed).values(order="", ordered_by=""))
             if rows:
                 which = (members.c.rollout_id == bindparam("of")) & (members.c.board == bindparam("who"))
                 fields: dict[str, Any] = {name: bindparam(name) for name in ("state", "document")}

@@ -250,7 +250,7 @@ def test_draining_ends_with_what_is_under_way() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 40), st.data())
 def test_whatever_boards_do_every_one_ends_and_the_machine_rests(count: int, data: st.DataObject) -> None:
-    made = plan(count, ("1", "20%", "100%"), caps=Caps(concurrency=7))
+    made = plan(count, ("1", "20%", "100%"), GatePolicy(max_wave_seconds=600.0), Caps(concurrency=7))
     fates = {
         board.board: data.draw(
             st.sampled_from(["committed", "committed", "skipped", "rolled_back", "network", "busy", "auth"])

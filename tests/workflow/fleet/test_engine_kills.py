@@ -107,8 +107,9 @@ def test_every_point_has_a_name_and_every_name_a_point() -> None:
 def test_ctrl_c_leaves_rows_that_the_next_command_takes_up(tmp_path: Path, times: int) -> None:
     class Impatient(Watching):
         def moved(self, head: Rollout, boards: tuple[BoardProgress, ...]) -> None:
-            for _ in range(times):
+            for _ in range(0 if self.heads else times):
                 os.kill(os.getpid(), signal.SIGINT)
+            super().moved(head, boards)
 
     assert in_child(tmp_path, Impatient()) == 0, said(tmp_path)
     assert said(tmp_path).startswith("running")
