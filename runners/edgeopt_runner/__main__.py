@@ -1,4 +1,4 @@
-"""Entry of the bundle (see the package `protocol`), and of the board's own agent: ``pull``."""
+"""Entry of the bundle (see the package `protocol`), and of what starts on the board itself: ``pull`` and ``mender``."""
 
 import argparse
 import os
@@ -13,11 +13,14 @@ from edgeopt_runner.refusals import Refusal, refusal_of
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="edgeopt_runner", description="The device side of edgeopt.")
     actions = parser.add_subparsers(dest="action")
-    for name in ("serve", "receive", "send", "supervise", "work", "pull"):
+    for name in ("serve", "receive", "send", "supervise", "work", "pull", "mender"):
         action = actions.add_parser(name)
         action.add_argument("--root", required=True)
         if name in ("receive", "send"):
             action.add_argument("--sha256", required=True)
+        if name == "mender":
+            action.add_argument("state")
+            action.add_argument("files", nargs="?", default="")
         if name == "pull":
             action.add_argument("--every", type=float, default=0.0, metavar="SECONDS", help="poll for ever")
             action.add_argument("--once", action="store_true", help="poll once, which is what is done without --every")
@@ -67,7 +70,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.action is None:
-        parser.error("one of serve, receive, send, supervise, work, pull is needed")
+        parser.error("one of serve, receive, send, supervise, work, pull, mender is needed")
     faults.check()
     arguments.root = storage.expand(arguments.root)
     if arguments.action == "supervise":
@@ -78,6 +81,10 @@ def main(argv: Optional[List[str]] = None) -> int:
         from edgeopt_runner.work import work
 
         return work(arguments.root, arguments.job, arguments.document, arguments.events_fd, arguments.parent)
+    if arguments.action == "mender":
+        from edgeopt_runner.agent.mender import module
+
+        return module(arguments.root, arguments.state, arguments.files)
     if arguments.action == "pull":
         from edgeopt_runner.agent.run import pull
 

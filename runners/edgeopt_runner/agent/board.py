@@ -4,6 +4,7 @@ import time
 from typing import Any, Dict, List, Optional, Tuple
 
 from edgeopt_runner import storage
+from edgeopt_runner.agent import STORE_REFUSED
 from edgeopt_runner.agent.memory import Memory
 from edgeopt_runner.agent.metadata import Brought, bring
 from edgeopt_runner.agent.tree import Tree
@@ -75,6 +76,25 @@ class Board:
         files = [held.targets, *held.delegated.values()]
         paths = {path for file in files if file is not None for path in file.signed["targets"]}
         return sorted(path for path in paths if self._is_offer(path, apps) and self.target(path))
+
+    def signed_releases(self) -> List[Tuple[str, str, str]]:
+        """App, version and manifest's digest of every release that is signed."""
+        held = self._held()
+        names = [offers.release_of(path) for path in (held.targets.signed["targets"] if held.targets else ())]
+        found = [(app, version, self.target(offers.target(app, version))) for app, version in names if app]
+        return [(app, version, described["sha256"]) for app, version, described in found if described is not None]
+
+    def one_release(self, digests: List[str]) -> Tuple[str, str]:
+        """App and version of the one signed release whose manifest is among files with these digests.
+
+        Raises:
+            Refusal: There is none, or several.
+        """
+        found = [(app, version) for app, version, digest in self.signed_releases() if digest in digests]
+        if len(found) != 1:
+            message = "it has %d manifests that are signed for this board, and needs one" % len(found)
+            raise Refusal(STORE_REFUSED, message, "Add the manifest and the metadata of the published tree.")
+        return found[0]
 
     @staticmethod
     def _is_offer(path: str, apps: Tuple[str, ...]) -> bool:

@@ -68,7 +68,7 @@ class Poll:
         app = offers.app_of(path)
         try:
             return self._taken(self._offer(path, app))
-        except (Refusal, OSError) as error:
+        except Exception as error:  # the rim: whatever is wrong with one app, the others go on
             refusal = refusal_of(error)
             return Verdict(app, "", "failed", refusal.code, refusal.message)
 
@@ -99,6 +99,20 @@ class Poll:
             return _verdict(offer, "left_out", reason=why)
         if self._board.now() < offer.not_before:
             return _verdict(offer, "waiting", reason="it begins at %d (seconds since the epoch)" % offer.not_before)
+        local = self._clock()
+        is_open = offers.is_open(offer.window, local.tm_wday, local.tm_hour * 60 + local.tm_min)
+        return self.take(offer, "" if is_open else "its window is closed; the files are here")
+
+    def take(self, offer: Offer, hold: str = "") -> Verdict:
+        """Do what is to be done about an offer that is for this board.
+
+        Args:
+            offer: Which release.
+            hold: Why the update may not begin now; its files are brought all the same.
+
+        Raises:
+            Refusal: Something could not be brought or is not signed.
+        """
         manifest = self._board.target(offer.target)
         if manifest is None:
             raise Refusal(STORE_REFUSED, "%s is offered and not signed" % offer.target, "Publish it again.")
@@ -111,10 +125,10 @@ class Poll:
         release = manifests.parse(self._bring_target(offer.target, manifests.LARGEST_BYTES))
         if release.expires <= self._board.now():
             raise Refusal(EXPIRED, "%s %s has expired" % (offer.app, offer.release), "Publish it again.")
-        return self._prepared(offer, record)
+        return self._prepared(offer, record, hold)
 
-    def _prepared(self, offer: Offer, record: Dict[str, Any]) -> Verdict:
-        """Ask the board what it needs, bring that, and update when the window is open."""
+    def _prepared(self, offer: Offer, record: Dict[str, Any], hold: str) -> Verdict:
+        """Ask the board what it needs, bring that, and update unless something holds it back."""
         order = self._order(offer, record)
         found = self._board.preflight(order)
         if found["action"] == "nothing" and record["outcome"] == "committed":
@@ -123,16 +137,15 @@ class Poll:
             outcome = {"nothing": "nothing", "skip": "skipped"}.get(found["action"], "refused")
             return self._noted(offer, record, {"outcome": outcome, "code": found["code"], "reason": found["reason"]})
         if record["outcome"] in RAN:
-            if found["before"].get("verified"):
+            if found["before"]["version"] != offer.release:
                 reason = "it ran here, and %s runs now" % (found["before"]["version"] or "another")
                 return self._noted(offer, record, {"outcome": "drift", "reason": reason})
             record = dict(record, attempt=record["attempt"] + 1)  # its files were damaged since: once more
         for need in found["needs"]:
             self._tree.bring(self._board.root, "blobs/%s" % need["sha256"], need["sha256"], need["size"])
             faults.point("pull.blob", match=offer.app)
-        local = self._clock()
-        if not offers.is_open(offer.window, local.tm_wday, local.tm_hour * 60 + local.tm_min):
-            return _verdict(offer, "waiting", reason="its window is closed; the files are here")
+        if hold:
+            return _verdict(offer, "waiting", reason=hold)
         return self._carried_out(offer, record, order)
 
     def _order(self, offer: Offer, record: Dict[str, Any]) -> Dict[str, Any]:
@@ -160,6 +173,11 @@ class Poll:
         if not known:
             self._memory.note(offer.app, dict(changed, reported=False))
         return _verdict(offer, outcome, code, reason)
+
+
+def assigned(app: str, release: str, rollout: str) -> Offer:
+    """What another server orders, as an offer to this board."""
+    return Offer(app, release, offers.target(app, release), rollout, {}, offers.WHOLE, 0, None, 0)
 
 
 def _verdict(offer: Offer, outcome: str, code: str = "", reason: str = "") -> Verdict:

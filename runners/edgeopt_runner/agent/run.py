@@ -56,7 +56,7 @@ def _poll_once(root: str) -> int:
             _say(refused=BUSY, reason="another agent (process %s) is at work here" % lock.holder())
             return EXIT_DONE
         return Agent(root, settings).poll()
-    except (Refusal, OSError) as error:
+    except Exception as error:  # the rim: the next poll may find it mended
         refusal = refusal_of(error)
         _say(refused=refusal.code, reason=refusal.message, remedy=refusal.remedy)
         return EXIT_REFUSED if refusal.code in (BAD_REQUEST, NOT_ENROLLED) else EXIT_FAILED
@@ -103,6 +103,12 @@ class Agent:
         return EXIT_DONE if all(verdict.outcome in _GOOD for verdict in verdicts) else EXIT_FAILED
 
     def _offers(self) -> List[Verdict]:
+        if self._settings.hawkbit:
+            from edgeopt_runner.agent.assignment import Assignments
+
+            return Assignments(self._board, self._settings, self._memory, self._patience).run()
+        if not self._settings.url:
+            raise Refusal(BAD_REQUEST, "this board has no address to pull from", "edgeopt device enrol NAME --url URL.")
         return Poll(self._board, self._settings, self.tree, self._memory).run()
 
     def _report(self, refused: Optional[Refusal]) -> None:
@@ -116,7 +122,7 @@ class Agent:
         try:
             body = reports.report(self._root, self._settings, number, self._facts(trouble))
             reports.send(Web(self._settings.ca), self._patience, reports.address(self._settings, number), body)
-        except (Refusal, OSError) as error:
+        except Exception as error:  # the rim: a report is not worth an update
             _say(report="not sent", reason=refusal_of(error).message)
             return
         self._memory.reported(number, trouble)

@@ -34,9 +34,10 @@ Settings = NamedTuple(
         ("first_seconds", float),
     ],
 )
-"""url, report_url: of the tree, and of the reports (empty: none are sent); device_id: the board's name; apps: those it
-wants (empty: all that are offered); ca: file of certificates (empty: the system's); hawkbit: ``url``, ``controller``
-and ``token`` of a hawkBit server that orders instead of rollout files; attempts, first_seconds: see `patience`."""
+"""url, report_url: of the tree (empty where another server orders), and of the reports (empty: none are sent);
+device_id: the board's name; apps: those it wants (empty: all that are offered); ca: file of certificates (empty: the
+system's); hawkbit: ``url``, ``controller`` and ``token`` of a hawkBit server that orders instead of rollout files;
+attempts, first_seconds: see `patience`."""
 
 
 def folder(root: str) -> str:
@@ -78,7 +79,7 @@ def parse(document: Dict[str, Any], ca: str = "") -> Settings:
     if not isinstance(apps, list):
         raise Refusal(BAD_REQUEST, "apps is %.80r" % (apps,), "Give a list of names.")
     return Settings(
-        _address(document.get("url")),
+        _address(document["url"]) if document.get("url") else "",
         _name(document, "device_id", _DEVICE),
         _name(document, "profile", _PROFILE),
         _texts(document, "labels", str),

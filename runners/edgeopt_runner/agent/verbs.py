@@ -1,6 +1,7 @@
 """The verb ``agent``: settings of this board's pull agent, written, told or taken away."""
 
 import os
+import shutil
 import sys
 from typing import Any, Dict, Mapping
 
@@ -36,7 +37,8 @@ def remove(root: str) -> None:
     folder = settings.folder(root)
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         if FILES.match(name):
-            os.unlink(os.path.join(folder, name))
+            path = os.path.join(folder, name)
+            shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
     try:
         os.rmdir(folder)
     except OSError:

@@ -20,6 +20,7 @@ _APP = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}\Z")
 _ROLLOUT = re.compile(r"[0-9a-f]{16,64}\Z")
 _PATH = re.compile(r"rollouts/([a-z0-9][a-z0-9._-]{0,63})\.json\Z")
+_MANIFEST = re.compile(r"releases/([a-z0-9][a-z0-9._-]{0,63})/([A-Za-z0-9][A-Za-z0-9._+-]{0,63})\.json\Z")
 _FIELDS = frozenset("app release target rollout_id labels fraction_per_10000 not_before window created".split())
 
 Window = NamedTuple("Window", [("days", Tuple[str, ...]), ("start", int), ("end", int)])
@@ -73,6 +74,12 @@ def read(data: bytes) -> Offer:
 def target(app: str, release: str) -> str:
     """The target path of a release's manifest."""
     return "releases/%s/%s.json" % (app, release)
+
+
+def release_of(target_path: str) -> Tuple[str, str]:
+    """App and version of a manifest's target path; empty where it is no such path."""
+    match = _MANIFEST.match(target_path)
+    return (match.group(1), match.group(2)) if match else ("", "")
 
 
 def path(app: str) -> str:
