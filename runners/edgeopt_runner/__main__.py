@@ -13,7 +13,7 @@ from edgeopt_runner.refusals import Refusal, refusal_of
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="edgeopt_runner", description="The device side of edgeopt.")
     actions = parser.add_subparsers(dest="action")
-    for name in ("serve", "receive", "send", "supervise", "work", "pull", "mender"):
+    for name in ("serve", "door", "receive", "send", "supervise", "work", "pull", "mender"):
         action = actions.add_parser(name)
         action.add_argument("--root", required=True)
         if name in ("receive", "send"):
@@ -89,6 +89,10 @@ def main(argv: Optional[List[str]] = None) -> int:
         from edgeopt_runner.agent.run import pull
 
         return pull(arguments.root, 0.0 if arguments.once else arguments.every)
+    if arguments.action == "door":
+        from edgeopt_runner.door import enter
+
+        return enter(arguments.root, _frames_only())
     return _converse(arguments, _frames_only())
 
 

@@ -5,10 +5,11 @@ import os
 import platform
 from typing import Any, BinaryIO, Callable, Dict
 
-from edgeopt_runner import cleanup, jobs, leases, patch_streams, processes, storage, transfer
+from edgeopt_runner import cleanup, door, jobs, leases, patch_streams, processes, storage, transfer
 from edgeopt_runner.protocol import BAD_REQUEST, PROTOCOL, RUNNER_VERSION, UNKNOWN_VERB, frames
 from edgeopt_runner.refusals import Refusal, refusal_of
 from edgeopt_runner.results import one_line
+from edgeopt_runner.trust.state import DOOR_VARIABLE
 
 Params = Dict[str, Any]
 
@@ -34,6 +35,7 @@ def _hello(_root: str, params: Params) -> Dict[str, Any]:
         "pid": os.getpid(),
         "boot_id": processes.boot_id(),
         "verbs": sorted(VERBS),
+        "restricted": bool(os.environ.get(DOOR_VARIABLE)),
         "codecs": patch_streams.codecs(),
     }
 
@@ -116,6 +118,10 @@ def _agent(root: str, params: Params) -> Dict[str, Any]:
     return verbs.agent(root, params)
 
 
+def _restrict(root: str, params: Params) -> Dict[str, Any]:
+    return door.restrict(root, _param(params, "public_key", str))
+
+
 def _trusting(name: str) -> Callable[[str, Params], Dict[str, Any]]:
     def answer(root: str, params: Params) -> Dict[str, Any]:
         from edgeopt_runner.trust import verbs
@@ -145,6 +151,7 @@ VERBS: Dict[str, Callable[[str, Params], Dict[str, Any]]] = {
     "enrol": _trusting("enrol"),
     "trust_update": _trusting("trust_update"),
     "agent": _agent,
+    "restrict": _restrict,
 }
 """Every verb by name: takes the root and the request's parameters, returns the result or raises Refusal."""
 
@@ -161,6 +168,7 @@ def _answer(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
         raise Refusal(UNKNOWN_VERB, "verb %.80r" % (verb,), "This runner knows %s." % ", ".join(sorted(VERBS)))
     if not isinstance(params, dict):
         raise Refusal(BAD_REQUEST, "params is %.80r" % (params,), "Send an object.")
+    door.check_request(verb, params)
     return {"ok": True, "result": VERBS[verb](root, params)}
 
 

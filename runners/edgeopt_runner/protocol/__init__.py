@@ -11,6 +11,8 @@ Invocations (the bundle is `<root>/runner/<sha256>/edgeopt_runner.pyz`; PY is th
   true}`` or an error.
 * ``PY -I BUNDLE send --root ROOT --sha256 H``: a frame ``{"size": n}`` (or an error), then the raw bytes.
 
+* ``PY -I BUNDLE door --root ROOT``: forced command of a key; does one of these, as ``$SSH_ORIGINAL_COMMAND`` says.
+
 A request is ``{"id": n, "verb": v, "params": {...}}``; the answer ``{"id": n, "ok": true, "result": {...}}`` or
 ``{"id": n, "ok": false, "error": {"code": c, "message": m, "remedy": r}}``. Every verb is idempotent. Verbs:
 
@@ -19,6 +21,7 @@ verb                params                                  result
 =================== ======================================= ==========================================================
 ``hello``           ``protocols: [1]``                      ``protocol, runner, python, machine, pid, boot_id, verbs,
                                                             codecs: [zlib, bz2, lzma]`` (what patches may use)
+                                                            and ``restricted``: whether it answers through the door
 ``probe``           ``runtimes: bool``                      the fields of ``edgeopt.core.device.DeviceFacts``
 ``have``            ``digests: [..]``                       ``have: [..], partial: {digest: bytes}``
 ``lease``           ``owner, host, reason, seconds``        ``held: bool, lease: {owner, host, reason, since, expires}``
@@ -50,6 +53,8 @@ verb                params                                  result
 ``trust_update``    ``roots: [..], timestamp, snapshot,     as ``trust``; verifies all of it against the pinned root
                     targets: {...}, delegated: {name: ..},  and keeps it; what is left out is taken from what is there
                     freshness: {...}``
+``restrict``        ``public_key``                          ``path, fingerprint, others: n``; lets a key in that may
+                                                            only talk to the runner (see `edgeopt_runner.door`)
 =================== ======================================= ==========================================================
 
 States of a job: ``queued`` (waits for the board's lock), ``running``, ``done``, ``lost`` (its supervisor is gone),
@@ -152,4 +157,5 @@ PENALISED = "penalised"
 NO_INODES = "no_inodes"
 INCONCLUSIVE = "inconclusive"
 SAFE_STOP = "safe_stop"
+RESTRICTED = "restricted"  # through a key that may only talk to the runner
 ERROR = "error"
