@@ -63,6 +63,16 @@ def _say(as_json: bool, document: dict[str, Any], *lines: str) -> None:
         output.console().print(line, soft_wrap=True, markup=False)
 
 
+def _log(what: str, subject: str, why: str = "") -> None:
+    """A line in the audit log, before the deed."""
+    from edgeopt.home import home
+    from edgeopt.remote.jobs import this_owner
+    from edgeopt.store.audit import AUDIT_FILE, AuditLog
+
+    owner = this_owner()
+    AuditLog(home() / AUDIT_FILE).append(what, subject, why, who=f"{owner.owner}@{owner.host}", now=time.time())
+
+
 @app.command()
 def init(
     no_passphrase: Open = False,
@@ -74,7 +84,9 @@ def init(
     """Make a usable set of keys, and the empty tree that they sign."""
     from edgeopt.signing.setup import initialise
 
-    made = initialise(_repository(), passphrase=_new_passphrase(no_passphrase), recovery=recovery, now=time.time())
+    passphrase = _new_passphrase(no_passphrase)
+    _log("keys.init", "all roles", "not locked" if no_passphrase else "")
+    made = initialise(_repository(), passphrase=passphrase, recovery=recovery, now=time.time())
     _say(
         as_json,
         {"folder": str(made.folder), "recovery": str(made.recovery), "keys": made.keyids},
@@ -100,6 +112,7 @@ def rotate(
     from edgeopt.signing import roles, rotation
 
     passphrase = _new_passphrase(no_passphrase) if roles.policy(role).offline else None
+    _log("keys.rotate", role, f"instead of {replace}" if replace else "")
     made = rotation.rotate(_repository(), role, replace=replace, passphrase=passphrase, now=time.time())
     _say(as_json, {"role": role, "key": made}, f"{role} is signed with key {made[:16]} from now on.")
 
@@ -123,6 +136,8 @@ def add(
     if public is None and threshold is None:
         raise UsageError("nothing is to be changed.", remedy="Give a FILE.pub, --threshold, or both.")
     key = read_public(public) if public is not None else None
+    said = [f"key {key.keyid}"] if key else []
+    _log("keys.add", role, ", ".join([*said, *([f"threshold {threshold}"] if threshold else [])]))
     rotation.change(_repository(), role, add=key, threshold=threshold, now=time.time())
     _status(as_json)
 
@@ -139,6 +154,7 @@ def remove(
     """Let a key of a role count no more."""
     from edgeopt.signing import rotation
 
+    _log("keys.remove", role, f"key {key}" + (f" threshold {threshold}" if threshold else ""))
     rotation.change(_repository(), role, remove=key, threshold=threshold, now=time.time())
     _status(as_json)
 
@@ -185,6 +201,7 @@ def bring_in(file: File, as_json: options.Json = False) -> None:
     """Take a file that another holder has signed; with enough signatures it counts."""
     from edgeopt.signing import approval
 
+    _log("keys.import", str(file))
     written = approval.bring_in(_repository(), file, time.time())
     _say(as_json, {"signed": sorted(written)}, f"Signed and in the tree: {', '.join(sorted(written))}.")
 

@@ -21,6 +21,9 @@ from typing import BinaryIO
 from edgeopt.documents import decode_json, write_atomically
 from edgeopt.errors import DocumentError, StoreError, UsageError
 
+AUDIT_FILE = "audit.jsonl"
+"""Name of the log in edgeopt's home."""
+
 START = "0" * 64
 """What the first line has for the hash of the line before it."""
 

@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 from edgeopt.errors import UsageError
 from edgeopt.remote.jobs import this_owner
-from edgeopt.store.audit import AuditLog, Entry, Verdict
+from edgeopt.store.audit import AUDIT_FILE, AuditLog, Entry, Verdict
 from edgeopt.workflow.workspace import Workspace
 
 
 def audit_log(workspace: Workspace) -> AuditLog:
     """The log of a workspace: `audit.jsonl` in its root."""
-    return AuditLog(workspace.root / "audit.jsonl")
+    return AuditLog(workspace.root / AUDIT_FILE)
 
 
 def this_person() -> str:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import datetime as dt
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 from edgeopt.core.fleet import Board, Caps
 from edgeopt.core.release import Release
 from edgeopt.core.rollout import GatePolicy, Plan
-from edgeopt.errors import DeviceError, RunnerError
+from edgeopt.errors import DeviceError, RunnerError, UsageError
 from edgeopt.fleet.plan import Forecast, build_plan
+from edgeopt.fleet.windows import opens_at
 from edgeopt.workflow.fleet.engine_port import Connect, Order, Preflight
 from edgeopt.workflow.fleet.publishing import Published
 
@@ -42,6 +46,7 @@ class Question:
         gate: When the next wave may begin.
         caps: How much at once.
         insecure_unsigned: Whether boards may do without signatures.
+        now: Seconds since the epoch, for windows.
     """
 
     published: Published
@@ -50,6 +55,7 @@ class Question:
     gate: GatePolicy
     caps: Caps
     insecure_unsigned: bool = False
+    now: float = 0.0
 
 
 def make_plan(
@@ -108,11 +114,13 @@ def _forecast(board: Board, question: Question, connect: Connect) -> Forecast:
             if not question.insecure_unsigned:
                 port.bring_trust()
             found = port.preflight(_order(board, question))
+            offset = port.utc_offset_seconds() if board.window and not board.zone else None
     except RunnerError as error:
         return _refused(str(error), error.status, None)
     except DeviceError as error:
         return Forecast("unknown", str(error))
-    return _foreseen(found, board, release, question.caps)
+    foreseen = _foreseen(found, board, release, question.caps)
+    return _in_window(foreseen, board, question.now, offset) if foreseen.action == "update" else foreseen
 
 
 def _order(board: Board, question: Question) -> Order:
@@ -138,6 +146,23 @@ def _foreseen(found: Preflight, board: Board, release: Release, caps: Caps) -> F
         return Forecast(found.action, found.reason, 0, found.free_bytes, None, before)
     seconds = _seconds(found.send_bytes, board, release, caps)
     return Forecast("update", found.reason, found.send_bytes, found.free_bytes, seconds, before)
+
+
+def _in_window(foreseen: Forecast, board: Board, now: float, offset_seconds: float | None) -> Forecast:
+    """The forecast with when the board's window opens, where it is closed now; one that has passed leaves it out."""
+    if board.window is None:
+        return foreseen
+    own = dt.timezone(dt.timedelta(seconds=offset_seconds or 0.0))
+    zone = ZoneInfo(board.zone) if board.zone else own
+    try:
+        opens = opens_at(board.window, now, zone)
+    except UsageError as error:
+        return dataclasses.replace(foreseen, action="skip", reason=f"{REFUSED}{error}", send_bytes=0, seconds=None)
+    if opens <= now:
+        return foreseen
+    local = dt.datetime.fromtimestamp(opens, zone)
+    waits = f"its window opens {local:%Y-%m-%d %H:%M} there"
+    return dataclasses.replace(foreseen, reason="; ".join(filter(None, (foreseen.reason, waits))))
 
 
 def _refused(reason: str, code: str, found: Preflight | None) -> Forecast:

@@ -89,6 +89,7 @@ def prepare(
     workspace: Workspace,
     *,
     heard: Callable[[str, Forecast], None] = lambda _, __: None,
+    now: Callable[[], float] = time.time,
 ) -> Prepared:
     """Find the unfinished rollout of this command, or ask the boards and plan one; nothing is changed.
 
@@ -97,6 +98,7 @@ def prepare(
         fleet: All boards.
         workspace: Where releases and rollouts are.
         heard: Told of each board's answer.
+        now: Seconds since the epoch.
 
     Raises:
         UsageError: The release is not published, or no board is selected.
@@ -111,7 +113,8 @@ def prepare(
         found = store.find_open(key)
         if found is not None:
             return Prepared(store.rollout(found).plan, found, key)
-    question = Question(published, boards, request.waves, request.gate, request.caps, request.insecure_unsigned)
+    terms = (request.waves, request.gate, request.caps, request.insecure_unsigned)
+    question = Question(published, boards, *terms, now=now())
     return Prepared(planning.make_plan(question, carrier_of(fleet, workspace), heard=heard), "", key)
 
 
