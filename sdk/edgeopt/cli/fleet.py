@@ -11,13 +11,15 @@ from typing import Annotated
 
 import typer
 
-from edgeopt.cli import fleet_history, fleet_inventory, options
+from edgeopt.cli import fleet_history, fleet_inventory, fleet_pull, options
 from edgeopt.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Releases to many boards in measured waves; what the boards run.")
 app.command("status")(fleet_inventory.status)
 app.command("enrol")(fleet_inventory.enrol)
 app.add_typer(fleet_inventory.importing, name="import")
+app.command("offer")(fleet_pull.offer)
+app.command("mender-module")(fleet_pull.mender_module)
 app.command("history")(fleet_history.history)
 app.command("report")(fleet_history.report)
 app.command("exporter")(fleet_history.exporter)

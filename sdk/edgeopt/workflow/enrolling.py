@@ -96,9 +96,9 @@ def enrol_device(
         UsageError: A certificate file that cannot be used.
         DeviceError: The board cannot be reached.
     """
-    from edgeopt.signing.repository import Repository  # late: half the commands that come by here need no python-tuf
+    from edgeopt.workflow.fleet.tree import repository_of  # late: not every command that comes by needs python-tuf
 
-    root = Repository(workspace.root / "releases").root()
+    root = repository_of(workspace).root()
     settings, certificates = _settings(device, pulling) if pulling is not None else ({}, "")
     with connect(device) as connection:
         trust = connection.request("enrol", root=root, replace=replace)
