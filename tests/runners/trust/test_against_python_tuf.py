@@ -108,6 +108,20 @@ def _root_unsigned_by_before(world: World, _role: str) -> None:
     world.add_root()
 
 
+def _root_unsigned_by_itself(world: World, _role: str) -> None:
+    before = world.keys["root"]
+    world.keys["root"] = [30]
+    world.signing["root"] = before
+    world.version["root"] += 1
+    world.add_root()
+
+
+def _leaves_the_snapshot(world: World, role: str) -> None:
+    world.publish()
+    world.before["snapshot"] = lambda signed: signed["meta"].pop(f"{role}.json", None)
+    world.before["targets"] = lambda signed: signed["delegations"].update(roles=[])
+
+
 def _root_skips(world: World, _role: str) -> None:
     world.version["root"] += 2
     world.add_root()
@@ -178,6 +192,8 @@ STEPS: dict[str, Step] = {
     "a rotation of the root": _rotate_root,
     "four roots at once": _several_roots,
     "a root that the one before did not sign": _root_unsigned_by_before,
+    "a root that its own key did not sign": _root_unsigned_by_itself,
+    "a role leaves the snapshot": _leaves_the_snapshot,
     "a root is missing": _root_skips,
     "an older version": _versions(-1),
     "a much older version": _versions(-5),
@@ -289,6 +305,11 @@ def assert_same(mine: Trusted, theirs: Any) -> None:
 def test_one_step_is_judged_as_python_tuf_judges_it(name: str) -> None:
     for role in ROLES:
         play([(name, role), ("a publication", role)])
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_one_key_counts_once_however_many_names_it_has(role: str) -> None:
+    assert play([("one key under two names", role)]) == [True, False]
 
 
 def test_what_is_good_is_taken() -> None:
