@@ -115,14 +115,14 @@ def sentences(rollout: Rollout) -> tuple[str, ...]:
     counts = counts_of(rollout)
     said = [rollout.reason] if rollout.reason else []
     words = (
-        ("rolled_back", "did not stay healthy and run what they ran before"),
-        ("failed", "failed before the switch and run what they ran before"),
-        ("bricked", "have no healthy release: look at them now"),
-        ("unreachable", "could not be reached"),
-        ("waiting", "wait for their window or are away"),
-        ("skipped", "were skipped"),
+        ("rolled_back", "did not stay healthy; back on what ran before"),
+        ("failed", "failed, see below"),
+        ("bricked", "no healthy release is left there: look now"),
+        ("unreachable", "not reached"),
+        ("waiting", "waiting for a window, or away"),
+        ("skipped", "skipped"),
     )
-    said += [f"{counts[state]} {text}." for state, text in words if counts[state]]
+    said += [f"{counts[state]} board{'s' * (counts[state] != 1)}: {text}." for state, text in words if counts[state]]
     return tuple(said)
 
 
