@@ -118,6 +118,10 @@ def enter(root: str, answers: BinaryIO) -> int:
     from edgeopt_runner import server
 
     os.environ[DOOR_VARIABLE] = "1"
+    real = os.path.realpath(processes.bundle())
+    if os.path.isfile(real) and real != processes.bundle():
+        # through `current` what this starts later might be another runner
+        _become(real, root, answers, os.environ.get(COMMAND_VARIABLE, ""))
     try:
         storage.prepare(root)
         asked = read(os.environ.get(COMMAND_VARIABLE, ""))
@@ -151,9 +155,15 @@ def _load(root: str, asked: Asked, answers: BinaryIO) -> None:
         _install(root, bundle, asked)
     frames.write(answers, {"ok": True})
     if wanted:
-        environment = dict(os.environ, **{COMMAND_VARIABLE: "serve"})
-        os.dup2(answers.fileno(), 1)
-        os.execve(sys.executable, [sys.executable, "-I", bundle, "door", "--root", root], environment)
+        _become(bundle, root, answers, "serve")
+
+
+def _become(bundle: str, root: str, answers: BinaryIO, command: str) -> None:
+    """Go on as the door of another bundle; does not return."""
+    answers.flush()
+    os.dup2(answers.fileno(), 1)
+    environment = dict(os.environ, **{COMMAND_VARIABLE: command})
+    os.execve(sys.executable, [sys.executable, "-I", bundle, "door", "--root", root], environment)
 
 
 def _is_signed(root: str, asked: Asked) -> bool:

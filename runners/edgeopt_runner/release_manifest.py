@@ -23,7 +23,7 @@ def is_sound(document: Any) -> bool:
     if document.get("schema") == _UNSEALED:
         return True
     rest = {name: value for name, value in document.items() if name != "checksum"}
-    return document.get("schema") == SCHEMA and document.get("checksum") == _checksum(rest)
+    return bool(document.get("schema") == SCHEMA and document.get("checksum") == _checksum(rest))
 
 
 def _checksum(fields: Dict[str, Any]) -> str:

@@ -240,6 +240,35 @@ def enrol(
 
 
 @app.command()
+def restrict(
+    name: Name,
+    key: Annotated[
+        str | None, typer.Option("--key", "-i", help="A private key with its .pub beside it. Default: a new one.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Log in from now on with a key that may talk to the runner and nothing else."""
+    from pathlib import Path
+
+    from edgeopt.workflow.restricting import restrict_device
+    from edgeopt.workflow.workspace import Workspace
+
+    with Workspace.open() as workspace:
+        done = restrict_device(name, workspace, key=Path(key) if key else None)
+    if as_json:
+        output.print_json({"device": _plain(done.device), "key": str(done.key), "others": done.others})
+        return
+    console = output.console()
+    console.print(f"{name} is now reached with {done.key}, which gets the runner and no shell.", soft_wrap=True)
+    if done.others:
+        console.print(
+            f"Signatures protect the board only when nobody else logs in: {done.others} other lines are still in "
+            f"{done.path} there. Log in with your own key once more and take them out.",
+            soft_wrap=True,
+        )
+
+
+@app.command()
 def apps(name: Name = "local", as_json: options.Json = False) -> None:
     """What is active on a device, and what it can go back to."""
     from edgeopt.workflow import devices as work
