@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator
@@ -178,7 +179,26 @@ def test_08_the_way_back_is_a_new_signed_release_with_the_old_content(
     assert "is a way back itself" in again.stderr
 
 
-def test_09_a_file_that_is_damaged_on_a_board_is_drift(edgeopt: Computer, boards: dict[str, Sshd]) -> None:
+def test_09_a_release_that_computes_something_else_is_halted_after_one_board(
+    edgeopt: Computer, runs: tuple[str, str], boards: dict[str, Sshd]
+) -> None:
+    with edgeopt.workspace() as workspace:
+        good, other = (workspace.ledger.run(name) for name in runs)
+        workspace.ledger.start_run("run-wrong", "wrong", "edgeopt deploy", started_at=good.started_at)
+        workspace.ledger.save_run(dataclasses.replace(good, run_id="run-wrong", golden=other.golden))
+    assert edgeopt.command("publish", "net@1.2.0", "--from", "run-wrong", *MARGINS).returncode == 0
+    done = edgeopt.command("fleet", "update", "net@1.2.0", "--to", "all", "--waves", "1,100%", *LOOSE, "--yes")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "Halted in wave 1: 0 of 3 boards run net@1.2.0." in done.stdout
+    assert "cosine" in done.stdout
+    assert "edgeopt fleet resume" in " ".join(done.stdout.split())
+    assert {running_version(server) for server in boards.values()} == {"1.0.0+restored.3"}
+    again = edgeopt.command("fleet", "update", "net@1.2.0", "--to", "all", "--waves", "1,100%", *LOOSE, "--yes")
+    assert again.returncode == 3
+    assert "Going on with rollout" in again.stdout
+
+
+def test_10_a_file_that_is_damaged_on_a_board_is_drift(edgeopt: Computer, boards: dict[str, Sshd]) -> None:
     model = next((boards["shop-3"].home / ".edgeopt/apps/net/current/").glob("model.*"))
     model.chmod(0o644)
     data = model.read_bytes()
@@ -188,13 +208,18 @@ def test_09_a_file_that_is_damaged_on_a_board_is_drift(edgeopt: Computer, boards
     assert "not as they were left" in done.stdout
 
 
-def test_10_history_report_metrics_and_the_log_tell_all_of_it(
+def test_11_history_report_metrics_and_the_log_tell_all_of_it(
     edgeopt: Computer, boards: dict[str, Sshd], tmp_path: Path
 ) -> None:
     history = json.loads(edgeopt.command("fleet", "history", "--json").stdout)["rollouts"]
-    assert [one["release"] for one in history] == ["net@1.0.0+restored.3", "net@1.1.0", "net@1.0.0"]
+    assert [one["release"] for one in history] == [
+        "net@1.2.0",
+        "net@1.0.0+restored.3",
+        "net@1.1.0",
+        "net@1.0.0",
+    ]
     of_board = json.loads(edgeopt.command("fleet", "history", "shop-1", "--json").stdout)["rollouts"]
-    assert [one["board"]["state"] for one in of_board] == ["committed"] * 3
+    assert [one["board"]["state"] for one in of_board][1:] == ["committed"] * 3
     page = tmp_path / "rollout.html"
     assert edgeopt.command("fleet", "report", "net@1.1.0", "--html", str(page)).returncode == 0
     text = page.read_text()
@@ -206,12 +231,14 @@ def test_10_history_report_metrics_and_the_log_tell_all_of_it(
     assert json.loads(verified.stdout)["ok"] is True
     shown = json.loads(edgeopt.command("fleet", "audit", "show", "--json").stdout)["entries"]
     kinds = [entry["what"] for entry in shown]
-    assert kinds.count("rollout.start") == 3
-    assert kinds.count("publish") == 3
-    assert "rollout.rollback" in kinds
+    assert kinds.count("rollout.start") == 4
+    assert kinds.count("publish") == 4
+    assert {"keys.init", "board.enrol", "rollout.rollback", "rollout.gate", "rollout.halted", "rollout.done"} <= {
+        *kinds
+    }
 
 
-def test_11_a_line_taken_out_of_the_log_is_named(edgeopt: Computer, boards: dict[str, Sshd]) -> None:
+def test_12_a_line_taken_out_of_the_log_is_named(edgeopt: Computer, boards: dict[str, Sshd]) -> None:
     log = edgeopt.edgeopt_home / "audit.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join(lines[:2] + lines[3:]))
