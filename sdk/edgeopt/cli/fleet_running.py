@@ -24,7 +24,6 @@ def drive_and_show(
     workspace: Workspace,
     terms: Terms,
     *,
-    refused: tuple[str, ...] = (),
     as_json: bool = False,
     quiet: bool = False,
 ) -> None:
@@ -36,17 +35,19 @@ def drive_and_show(
     with RolloutView(json_to=sys.stdout if as_json else None, quiet=quiet) as view:
         view.begin(find_rollout(rollout_id, workspace))
         ended = roll_out(rollout_id, fleet, workspace, terms=terms, watcher=view)
-    code = exit_code(ended, len(refused))
-    _show_end(ended, refused, code, as_json=as_json)
+    code = exit_code(ended)
+    _show_end(ended, code, as_json=as_json)
     if code:
         raise typer.Exit(code)
 
 
-def _show_end(rollout: Rollout, refused: tuple[str, ...], code: int, *, as_json: bool) -> None:
+def _show_end(rollout: Rollout, code: int, *, as_json: bool) -> None:
     if as_json:
         from edgeopt.report.fleet_events import line_of, rollout_event
+        from edgeopt.report.fleet_summary import refused
 
-        event = {**rollout_event(rollout, time.time()), "event": "end", "refused": list(refused), "exit_code": code}
+        left_out = [{"board": board.board, "reason": board.detail} for board in refused(rollout)]
+        event = {**rollout_event(rollout, time.time()), "event": "end", "refused": left_out, "exit_code": code}
         sys.stdout.write(line_of(event))
         return
     from edgeopt.report.fleet_table import print_rollout
@@ -54,8 +55,6 @@ def _show_end(rollout: Rollout, refused: tuple[str, ...], code: int, *, as_json:
 
     console = output.console()
     print_rollout(rollout, console)
-    for line in refused:
-        console.print(text(f"refused: {line}", "yellow"))
     console.print(text(_next_command(rollout), "dim"), soft_wrap=True)
 
 

@@ -86,7 +86,7 @@ def _go(prepared: Prepared, request: RolloutRequest, fleet: Fleet, workspace: Wo
         output.console().print(f"Going on with rollout {prepared.rollout_id}.")
     rollout_id = begin(prepared, request, workspace)
     terms = Terms(takeover=way.takeover, insecure_unsigned=request.insecure_unsigned)
-    drive_and_show(rollout_id, fleet, workspace, terms, refused=prepared.refused, as_json=way.as_json, quiet=way.quiet)
+    drive_and_show(rollout_id, fleet, workspace, terms, as_json=way.as_json, quiet=way.quiet)
 
 
 def _ask(question: str, way: Way) -> None:

@@ -36,6 +36,9 @@ FailureClass = Literal[
 """What kind of failure; `RETRYABLE` ones are tried again by themselves."""
 
 RETRYABLE: frozenset[str] = frozenset({"network", "busy"})
+REFUSED = "refused: "
+"""How the reason of a board begins that is left out, and could take the release but for something wrong there."""
+
 SETTLED: frozenset[str] = frozenset({"committed", "skipped", "unreachable", "failed", "rolled_back", "bricked"})
 """States in which a board's part of a wave is over."""
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeopt.core.rollout import SETTLED, BoardProgress, GateVerdict, Rollout
+from edgeopt.core.rollout import REFUSED, SETTLED, BoardProgress, GateVerdict, Rollout
 from edgeopt.report import quantities as q
 
 FAILED = frozenset({"failed", "rolled_back", "bricked"})
@@ -90,10 +90,16 @@ def waves(rollout: Rollout) -> tuple[WaveRow, ...]:
     )
 
 
+def refused(rollout: Rollout) -> tuple[BoardProgress, ...]:
+    """Boards that were left out for something that is wrong there."""
+    return tuple(board for board in rollout.boards if board.state == "skipped" and board.detail.startswith(REFUSED))
+
+
 def went_well(rollout: Rollout) -> bool:
-    """Whether it is done and every board runs the release or was skipped."""
+    """Whether it is done and every board runs the release, but for those that it is not for."""
     counts = counts_of(rollout)
-    return rollout.state == "done" and counts.total() == counts["committed"] + counts["skipped"]
+    settled = counts.total() == counts["committed"] + counts["skipped"]
+    return rollout.state == "done" and settled and not refused(rollout)
 
 
 def headline(rollout: Rollout) -> str:
@@ -120,7 +126,7 @@ def sentences(rollout: Rollout) -> tuple[str, ...]:
         ("bricked", "no healthy release is left there: look now"),
         ("unreachable", "not reached"),
         ("waiting", "waiting for a window, or away"),
-        ("skipped", "skipped"),
+        ("skipped", "left out"),
     )
     said += [f"{counts[state]} board{'s' * (counts[state] != 1)}: {text}." for state, text in words if counts[state]]
     return tuple(said)
@@ -182,6 +188,8 @@ def urgent_first(boards: Sequence[BoardProgress], rollout: Rollout) -> tuple[Boa
     ranks |= {"committed": 7, "skipped": 8, "pending": 9}
 
     def rank(board: BoardProgress) -> int:
+        if board.detail.startswith(REFUSED):
+            return 2
         return 4 if board.state == "committed" and over_budget(board, rollout) else ranks.get(board.state, 5)
 
     return tuple(sorted(boards, key=rank)[:MOST_ROWS])

@@ -160,7 +160,8 @@ def print_rollout(rollout: Rollout, console: Console) -> None:
     well = summary.went_well(rollout)
     style = "bold green" if well else "bold yellow" if rollout.state in ("done", "halted", "cancelled") else "bold"
     console.print(wave_table(rollout))
-    looked_at = [b for b in rollout.boards if b.state in summary.FAILED or b.state in ("unreachable", "waiting")]
+    troubled = summary.FAILED | {"unreachable", "waiting"}
+    looked_at = [*(board for board in rollout.boards if board.state in troubled), *summary.refused(rollout)]
     if looked_at:
         console.print(board_table(summary.urgent_first(looked_at, rollout)[:_PLAN_ROWS], rollout))
     console.print(text(("★ " if well else "") + summary.headline(rollout), style))

@@ -12,8 +12,10 @@ from edgeopt.core.fleet import Board, Caps, Window
 from edgeopt.core.model import Artifact
 from edgeopt.core.profile import Settings
 from edgeopt.core.release import HealthFigures, HealthLimits, Release, ReleaseEntry
-from edgeopt.core.rollout import GatePolicy, Rollout
-from edgeopt.workflow.fleet.planning import REFUSED, Question, make_plan
+from edgeopt.core.rollout import REFUSED, GatePolicy, Rollout
+from edgeopt.report.fleet_page import render_rollout
+from edgeopt.report.fleet_summary import went_well
+from edgeopt.workflow.fleet.planning import Question, make_plan
 from edgeopt.workflow.fleet.publishing import Published
 from edgeopt.workflow.fleet.rolling import Prepared, exit_code
 from support.rollout_records import done_rollout, halted_rollout
@@ -99,17 +101,28 @@ def test_a_window_of_a_board_that_tells_its_own_time(source: SimulatedSource) ->
     assert found.reason == "its window opens 2026-09-22 13:30 there"
 
 
+def one_refused(rollout: Rollout) -> Rollout:
+    left_out = dataclasses.replace(rollout.boards[0], state="skipped", wave=0, detail=f"{REFUSED}no room (disk_full)")
+    return dataclasses.replace(rollout, boards=(left_out, *rollout.boards[1:]))
+
+
 @pytest.mark.parametrize(
-    ("rollout", "refused", "code"),
+    ("rollout", "code"),
     [
-        (done_rollout(), 0, 0),
-        (done_rollout(), 1, 4),
-        (halted_rollout(), 0, 3),
-        (dataclasses.replace(halted_rollout(), state="cancelled"), 0, 3),
-        (dataclasses.replace(halted_rollout(), state="done"), 0, 4),
-        (dataclasses.replace(halted_rollout(), state="running"), 0, 130),
-        (dataclasses.replace(halted_rollout(), state="paused"), 0, 130),
+        (done_rollout(), 0),
+        (one_refused(done_rollout()), 4),
+        (halted_rollout(), 3),
+        (dataclasses.replace(halted_rollout(), state="cancelled"), 3),
+        (dataclasses.replace(halted_rollout(), state="done"), 4),
+        (dataclasses.replace(halted_rollout(), state="running"), 130),
+        (dataclasses.replace(halted_rollout(), state="paused"), 130),
     ],
 )
-def test_exit_codes_say_how_it_ended(rollout: Rollout, refused: int, code: int) -> None:
-    assert exit_code(rollout, refused) == code
+def test_exit_codes_say_how_it_ended(rollout: Rollout, code: int) -> None:
+    assert exit_code(rollout) == code
+
+
+def test_a_board_that_refused_is_not_a_rollout_that_went_well() -> None:
+    rollout = one_refused(done_rollout())
+    assert not went_well(rollout)
+    assert "no room (disk_full)" in render_rollout(rollout)

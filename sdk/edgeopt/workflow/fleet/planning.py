@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from edgeopt.core.fleet import Board, Caps
 from edgeopt.core.release import Release
-from edgeopt.core.rollout import GatePolicy, Plan
+from edgeopt.core.rollout import REFUSED, GatePolicy, Plan
 from edgeopt.errors import DeviceError, RunnerError, UsageError
 from edgeopt.fleet.plan import Forecast, build_plan
 from edgeopt.fleet.windows import opens_at
@@ -24,9 +24,6 @@ from edgeopt.workflow.fleet.publishing import Published
 
 _ASKING_FENCE = 1 << 31
 """A question orders nothing: it passes whatever fence the board holds, and the board does not keep it."""
-
-REFUSED = "refused: "
-"""How the reason of a board begins that could take the release but for something that is wrong there."""
 
 _PASSING = frozenset({"busy", "locked"})
 _USUAL_BYTES_PER_SECOND = 10e6

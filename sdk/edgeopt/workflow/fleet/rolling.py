@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from edgeopt.core.fleet import Caps, Fleet
-from edgeopt.core.rollout import BoardProgress, GatePolicy, GateVerdict, Plan, Rollout
+from edgeopt.core.rollout import REFUSED, BoardProgress, GatePolicy, GateVerdict, Plan, Rollout
 from edgeopt.errors import EXIT_BUDGET, EXIT_DEVICE, EXIT_DONE
 from edgeopt.fleet.plan import Forecast
 from edgeopt.fleet.rollout import new_rollout
@@ -22,7 +22,7 @@ from edgeopt.workflow.fleet import planning
 from edgeopt.workflow.fleet.auditing import note
 from edgeopt.workflow.fleet.engine import Silence, Terms, Watcher, drive
 from edgeopt.workflow.fleet.engine_live import Carrier
-from edgeopt.workflow.fleet.planning import REFUSED, Question
+from edgeopt.workflow.fleet.planning import Question
 from edgeopt.workflow.fleet.publishing import find_release
 from edgeopt.workflow.fleet.rollouts import rollout_store
 from edgeopt.workflow.fleet.sources import TreeSource
@@ -207,12 +207,8 @@ class _Logging:
         self._told.bytes(board, there, of)
 
 
-def exit_code(rollout: Rollout, refused: int = 0) -> int:
+def exit_code(rollout: Rollout) -> int:
     """What a command ends with.
-
-    Args:
-        rollout: As it stands.
-        refused: Boards that refused the release before it began.
 
     Returns:
         0: every board runs the release, or it is not for it. 3: halted by a gate, or cancelled. 4: it is done, but for
@@ -222,4 +218,4 @@ def exit_code(rollout: Rollout, refused: int = 0) -> int:
         return EXIT_BUDGET
     if rollout.state != "done":
         return EXIT_INTERRUPTED
-    return EXIT_DONE if went_well(rollout) and not refused else EXIT_DEVICE
+    return EXIT_DONE if went_well(rollout) else EXIT_DEVICE
