@@ -60,9 +60,11 @@ class PullingBoard:
         """Write the agent's settings."""
         settings.write(str(self.root), dict(agent_settings(url, **changes)), "")
 
-    def start(self, *, fault: str = "", python: str = sys.executable) -> subprocess.Popen[str]:
-        """Start one poll."""
-        command = [python, "-I", str(bundle_path()), "pull", "--root", str(self.root), "--once"]
+    def start(
+        self, *, fault: str = "", python: str = sys.executable, words: tuple[str, ...] = ("--once",)
+    ) -> subprocess.Popen[str]:
+        """Start one poll, or what the words of the command say."""
+        command = [python, "-I", str(bundle_path()), "pull", "--root", str(self.root), *words]
         environment = {**self.environment, "EDGEOPT_FAULT": fault}
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

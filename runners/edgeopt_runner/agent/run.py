@@ -43,8 +43,15 @@ def pull(root: str, every_seconds: float = 0.0) -> int:
         if not every_seconds:
             return code
         count += 1
-        name = agent_settings.load(root).device_id if code != EXIT_REFUSED else ""
-        time.sleep(every_seconds * (0.9 + 0.2 * spread(name, count)))
+        time.sleep(every_seconds * (0.9 + 0.2 * spread(_name(root), count)))
+
+
+def _name(root: str) -> str:
+    """The board's name; empty while it has none."""
+    try:
+        return agent_settings.load(root).device_id
+    except Refusal:
+        return ""
 
 
 def _poll_once(root: str) -> int:

@@ -13,6 +13,11 @@ Invocations (the bundle is `<root>/runner/<sha256>/edgeopt_runner.pyz`; PY is th
 
 * ``PY -I BUNDLE door --root ROOT``: forced command of a key; does one of these, as ``$SSH_ORIGINAL_COMMAND`` says.
 
+* ``PY -I BUNDLE pull --root ROOT [--once | --every SECONDS]``: the board's own agent (see the package `agent`): looks
+  at its store once, or for ever; a line of JSON for each app, exit code 0 where all is as it should be, 4 where an
+  update failed or the store could not be used, 2 where the board is not enrolled.
+* ``PY -I BUNDLE mender --root ROOT STATE [FILES]``: a state of Mender's update module protocol v3.
+
 A request is ``{"id": n, "verb": v, "params": {...}}``; the answer ``{"id": n, "ok": true, "result": {...}}`` or
 ``{"id": n, "ok": false, "error": {"code": c, "message": m, "remedy": r}}``. Every verb is idempotent. Verbs:
 

@@ -57,7 +57,7 @@ def push_tree(tree: Path, url: str, progress: Progress | None = None) -> Pushed:
         StoreError: The store cannot be read or written; what arrived stays, and the next push goes on from there.
     """
     files = _in_order(tree)
-    with _named(url):
+    with named(url):
         store = _Store(url)
         there = store.sizes()
         sent: list[int] = []
@@ -177,7 +177,7 @@ def _protocols(fs: Any) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _named(url: str) -> Iterator[None]:
+def named(url: str) -> Iterator[None]:
     """Whatever a store's library raises becomes an error that names the store."""
     try:
         yield

@@ -14,7 +14,7 @@ from support.pull_tree import PullTree
 from support.pulling import PullingBoard
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def interpreter(version: str) -> str:
     found = [shutil.which(f"python{version}"), *Path("~/.pyenv/versions").expanduser().glob(f"*/bin/python{version}")]
     for candidate in filter(None, found):

@@ -218,6 +218,25 @@ def test_what_an_operator_takes_back_is_told_and_left_as_it_is(
     assert reports(nginx)[-1]["updates"]["digits"]["outcome"] == "drift"
 
 
+def test_an_agent_without_a_timer_polls_for_ever(board: PullingBoard, nginx: Nginx) -> None:
+    board.poll()
+    nginx.forget()
+    agent = board.start(words=("--every", "0.3"))
+    deadline = time.monotonic() + 60
+    while [status for _, _, status in nginx.requests].count(304) < 3:
+        assert time.monotonic() < deadline
+        assert agent.poll() is None
+        time.sleep(0.1)
+    agent.kill()
+    agent.communicate()
+    board.assert_sound("digits", "1.0")
+
+
+def test_a_slow_store_serves_as_well(board: PullingBoard, nginx: Nginx, tree: PullTree) -> None:
+    board.configure(nginx.url("slow"))
+    assert board.outcome() == "committed"
+
+
 def test_of_two_agents_one_steps_back(board: PullingBoard, nginx: Nginx) -> None:
     first = board.start(fault="pull.trusted:sleep=3")
     deadline = time.monotonic() + 20
