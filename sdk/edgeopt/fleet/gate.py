@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgeopt.core.release import HealthFigures
 from edgeopt.core.rollout import BoardProgress, GatePolicy, GateVerdict
-from edgeopt.fleet.regression import Change, change_of, outliers
+from edgeopt.fleet.regression import Array, Change, change_of_logs, outliers
 
 FAILED = frozenset({"failed", "rolled_back", "bricked"})
 _AWAY = frozenset({"unreachable", "waiting"})
-_Figure = Callable[[HealthFigures], int]
-_FIGURES: tuple[tuple[str, _Figure], ...] = (
-    ("median latency", lambda figures: figures.median_ns),
-    ("95th percentile", lambda figures: figures.p95_ns),
-    ("memory", lambda figures: figures.memory_bytes),
-)
+_FIGURES = ("median latency", "95th percentile", "memory")
+_NOTHING = (1.0, 1.0, 1.0, math.nan, math.nan, math.nan)
 
 
 def wilson_upper(failed: int, of: int, confidence: float) -> float:
@@ -103,9 +103,9 @@ def judge(
     """
     mine = [board for board in boards if board.wave == wave or board.board in late]
     committed = [board for board in boards if board.state == "committed"]
-    strange = _quarantine(committed)
-    trusted = [board for board in committed if board.board not in strange]
-    slower, regressed = _regressions(trusted, policy)
+    samples = _samples(committed)
+    strange = frozenset(name for sample in samples.values() for name in sample.strange())
+    slower, regressed = _regressions(samples, policy)
     halting = [reason for reason in (failure_reason(mine, policy), *regressed) if reason]
     waiting = _silence(mine, strange, policy)
     verdict, reasons = ("halt", halting) if halting else ("wait", waiting) if waiting else ("go", [])
@@ -131,62 +131,76 @@ def _silence(mine: Sequence[BoardProgress], strange: frozenset[str], policy: Gat
     return reasons
 
 
-def _quarantine(committed: Sequence[BoardProgress]) -> frozenset[str]:
-    """Boards whose change of latency or memory is not like that of their profile."""
-    strange: set[str] = set()
-    for members in _by_profile(committed).values():
-        for _, figure in _FIGURES:
-            paired = [board for board in members if _pair(board, figure)]
-            logs = [math.log(after / before) for before, after in filter(None, (_pair(b, figure) for b in paired))]
-            strange |= {paired[index].board for index in outliers(logs)}
-    return frozenset(strange)
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """What the boards of one profile measured.
+
+    Attributes:
+        names: Of the boards.
+        odd: [boards], whether a board's change of anything is not like that of the others.
+        change: [boards, figures], log ratio of now to before; NaN where either was not measured, or was disturbed.
+        drift: The same of the end of the soak to its beginning.
+    """
+
+    names: list[str]
+    odd: NDArray[np.bool_]
+    change: Array
+    drift: Array
+
+    def strange(self) -> list[str]:
+        """The boards in quarantine."""
+        return [name for name, odd in zip(self.names, self.odd, strict=True) if odd]
 
 
-def _by_profile(boards: Iterable[BoardProgress]) -> dict[str, list[BoardProgress]]:
+def _samples(committed: Iterable[BoardProgress]) -> dict[str, _Sample]:
     profiles: dict[str, list[BoardProgress]] = {}
-    for board in boards:
+    for board in committed:
         profiles.setdefault(board.profile, []).append(board)
-    return dict(sorted(profiles.items()))
+    return {profile: _sample(members) for profile, members in sorted(profiles.items())}
 
 
-def _pair(board: BoardProgress, figure: _Figure) -> tuple[float, float] | None:
-    return _two(board.before, board.soaked or board.after, figure)
+def _sample(members: Sequence[BoardProgress]) -> _Sample:
+    change = _logs([_six(board.before, board.soaked or board.after) for board in members])
+    drift = _logs([_six(board.after, board.soaked) for board in members])
+    odd = np.logical_or.reduce([outliers(column) for column in change.T])
+    return _Sample([board.board for board in members], odd, change, drift)
 
 
-def _two(first: HealthFigures | None, second: HealthFigures | None, figure: _Figure) -> tuple[float, float] | None:
-    """Both figures, where both were measured undisturbed."""
+def _six(first: HealthFigures | None, second: HealthFigures | None) -> tuple[float, ...]:
+    """The figures of both, where both were measured undisturbed."""
     if first is None or second is None or first.disturbed or second.disturbed:
-        return None
-    values = float(figure(first)), float(figure(second))
-    return values if min(values) > 0 else None
+        return _NOTHING
+    before = first.median_ns, first.p95_ns, first.memory_bytes
+    return *before, second.median_ns, second.p95_ns, second.memory_bytes
+
+
+def _logs(rows: list[tuple[float, ...]]) -> Array:
+    values = np.array(rows, np.float64)
+    values[values <= 0] = math.nan
+    logs: Array = np.log(values[:, 3:] / values[:, :3])
+    return logs
 
 
 def _regressions(
-    trusted: Sequence[BoardProgress], policy: GatePolicy
+    samples: dict[str, _Sample], policy: GatePolicy
 ) -> tuple[tuple[tuple[str, float, float, float], ...], list[str]]:
     """The change of the latency by profile, and what is shown to be above its limit."""
-    profiles = _by_profile(trusted)
-    tests = max(1, len(profiles) * len(_FIGURES))  # one gate asks all of them: C. Bonferroni, 1936
+    tests = max(1, len(samples) * len(_FIGURES))  # one gate asks all of them: C. Bonferroni, 1936
     confidence = 1 - (1 - policy.confidence) / tests
     slower, reasons = [], []
-    for profile, members in profiles.items():
-        for name, figure in _FIGURES:
+    for profile, sample in samples.items():
+        change, drift = sample.change[~sample.odd], sample.drift[~sample.odd]
+        for column, name in enumerate(_FIGURES):
             limit = policy.max_memory if name == "memory" else policy.max_slower
-            change = change_of([pair for board in members if (pair := _pair(board, figure))], confidence)
-            soaked = [pair for board in members if (pair := _two(board.after, board.soaked, figure))]
-            drift = change_of(soaked, confidence)
-            reasons += [_worse(name, profile, change, limit, "than before")] if _above(change, limit) else []
-            reasons += [_worse(name, profile, drift, limit, "after the soak")] if _above(drift, limit) else []
-            if change and name == "median latency":
-                slower.append((profile, change.estimate, change.low, change.high))
+            for logs, when in ((change[:, column], "than before"), (drift[:, column], "after the soak")):
+                found = change_of_logs(logs[~np.isnan(logs)], confidence)
+                if found is not None and found.low > limit:
+                    reasons.append(_worse(name, profile, found, limit, when))
+                if found is not None and (column, when) == (0, "than before"):
+                    slower.append((profile, found.estimate, found.low, found.high))
     return tuple(slower), reasons
 
 
-def _above(change: Change | None, limit: float) -> bool:
-    return change is not None and change.low > limit
-
-
-def _worse(name: str, profile: str, change: Change | None, limit: float, when: str) -> str:
-    assert change is not None
+def _worse(name: str, profile: str, change: Change, limit: float, when: str) -> str:
     said = f"{change.estimate:+.1%} {when} ({change.low:+.1%} to {change.high:+.1%} on {change.boards} boards)"
     return f"{profile or 'boards without a profile'}: {name} {said}, and {limit:.1%} are allowed"

@@ -13,6 +13,11 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
 _TRIM = 0.2
 _PRIOR_SPREAD = 0.15
 _PRIOR_WEIGHT = 8.0
@@ -47,43 +52,49 @@ def change_of(pairs: Sequence[tuple[float, float]], confidence: float) -> Change
     Returns:
         ``None`` where no board has said anything.
     """
-    logs = sorted(math.log(after / before) for before, after in pairs if before > 0 and after > 0)
-    if not logs:
+    return change_of_logs(
+        np.array([math.log(after / before) for before, after in pairs if before > 0 and after > 0]), confidence
+    )
+
+
+def change_of_logs(logs: Array, confidence: float) -> Change | None:
+    """The same from log ratios, [boards]."""
+    count = logs.size
+    if not count:
         return None
-    count = len(logs)
-    cut = math.ceil(_TRIM * count) if count > 2 else 0
-    cut = min(cut, (count - 1) // 2)
-    kept = logs[cut : count - cut]
-    middle = statistics.fmean(kept)
-    winsorised = [kept[0]] * cut + kept + [kept[-1]] * cut
-    spread, freedom = _moderated(winsorised, count, cut)
+    ordered = np.sort(logs)
+    cut = min(math.ceil(_TRIM * count), (count - 1) // 2) if count > 2 else 0
+    kept = ordered[cut : count - cut]
+    middle = float(kept.mean())
+    spread, freedom = _moderated(np.clip(ordered, kept[0], kept[-1]), cut)
     half = student_quantile(confidence, freedom) * spread
     low, high = (math.expm1(value) for value in (middle - half, middle + half))
     return Change(math.expm1(middle), low, high, count)
 
 
-def _moderated(winsorised: Sequence[float], count: int, cut: int) -> tuple[float, float]:
+def _moderated(winsorised: Array, cut: int) -> tuple[float, float]:
     """Standard error of the trimmed mean, and its degrees of freedom."""
+    count = winsorised.size
     own = max(0, count - 2 * cut - 1)
-    variance = statistics.variance(winsorised) if own else 0.0
+    variance = float(winsorised.var(ddof=1)) if own else 0.0
     # what trimming takes from the spread of a normal sample is given back, so that both terms speak of one board
     per_board = variance / (1 - 2 * cut / count) ** 2
     pooled = (_PRIOR_WEIGHT * _PRIOR_SPREAD**2 + own * per_board) / (_PRIOR_WEIGHT + own)
     return math.sqrt(pooled / count), _PRIOR_WEIGHT + own
 
 
-def outliers(values: Sequence[float]) -> frozenset[int]:
-    """Positions of values that do not belong to the others (B. Iglewicz and D. Hoaglin, 1993: modified z above 3.5).
+def outliers(logs: Array) -> NDArray[np.bool_]:
+    """Which log ratios, [boards], do not belong to the others (B. Iglewicz and D. Hoaglin, 1993: modified z above 3.5).
 
-    Args:
-        values: Log ratios; with fewer than five nothing can be told.
+    NaN is no outlier; with fewer than five numbers nothing can be told.
     """
-    if len(values) < 5:
-        return frozenset()
-    middle = statistics.median(values)
-    deviation = statistics.median(abs(value - middle) for value in values)
-    scale = max(deviation / 0.6745, _LEAST_SCALE)
-    return frozenset(index for index, value in enumerate(values) if abs(value - middle) > _OUTLIER * scale)
+    known = logs[~np.isnan(logs)]
+    if known.size < 5:
+        return np.zeros(logs.size, np.bool_)
+    middle = np.median(known)
+    scale = max(float(np.median(np.abs(known - middle))) / 0.6745, _LEAST_SCALE)
+    odd: NDArray[np.bool_] = np.abs(logs - middle) > _OUTLIER * scale
+    return odd
 
 
 def student_quantile(share: float, freedom: float) -> float:

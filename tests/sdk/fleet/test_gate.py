@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,10 +117,10 @@ def rollout(seed: int, slower: float) -> int:
 
 
 def test_eight_percent_on_one_kind_of_board_are_found_and_nothing_is_not() -> None:
-    found = [rollout(seed, 0.08) for seed in range(40)]
+    found = [rollout(seed, 0.08) for seed in range(25)]
     assert all(found)
-    assert sum(wave <= 3 for wave in found) >= 16  # the others while the last wave is under way
-    assert sum(rollout(seed, 0.0) > 0 for seed in range(40)) == 0
+    assert sum(wave <= 3 for wave in found) >= 10  # the others while the last wave is under way
+    assert sum(rollout(seed, 0.0) > 0 for seed in range(25)) == 0
 
 
 def test_what_is_twice_as_slow_is_found_on_the_first_board() -> None:
@@ -204,5 +205,5 @@ def test_a_change_does_not_depend_on_units_and_lies_between_its_bounds(ratios: l
 
 def test_nobody_has_said_anything() -> None:
     assert change_of([(0.0, 1.0)], 0.95) is None
-    assert outliers([0.0, 0.0, 9.0]) == frozenset()
-    assert outliers([0.0, 0.01, -0.01, 0.02, -2.3, 0.0]) == {4}
+    assert not outliers(np.array([0.0, 0.0, 9.0])).any()
+    assert list(outliers(np.array([0.0, 0.01, -0.01, 0.02, -2.3, math.nan]))) == [False] * 4 + [True, False]
