@@ -85,6 +85,13 @@ def test_what_the_online_role_calls_a_release_is_none(tree: Repository, tmp_path
     assert client(tree, tmp_path / "client").get_targetinfo("releases/detector/9.json") is None
 
 
+def test_a_runner_is_signed_by_the_key_of_releases(tree: Repository, tmp_path: Path) -> None:
+    tree.add_target("runner/edgeopt_runner.pyz", b"bundle")
+    assert tree.publish(NOW) == {"targets", "snapshot", "timestamp"}
+    board_takes(tree, tmp_path / "board")
+    assert targets.verified(str(tmp_path / "board")).find("runner/edgeopt_runner.pyz")["role"] == "targets"
+
+
 def test_publishing_again_changes_nothing(tree: Repository) -> None:
     for _ in range(2):
         tree.add_target("releases/detector/1.4.0.json", MANIFEST)
