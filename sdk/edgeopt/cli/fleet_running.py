@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,8 @@ def drive_and_show(
         view.begin(find_rollout(rollout_id, workspace))
         ended = roll_out(rollout_id, fleet, workspace, terms=terms, watcher=view)
     code = exit_code(ended)
-    _show_end(ended, code, as_json=as_json)
+    with contextlib.suppress(BrokenPipeError):
+        _show_end(ended, code, as_json=as_json)
     if code:
         raise typer.Exit(code)
 

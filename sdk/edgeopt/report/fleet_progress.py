@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import threading
@@ -22,6 +23,14 @@ from edgeopt.report.visible import visible
 _FRAME_SECONDS = 0.25
 
 
+class PatientConsole(Console):
+    """A console whose reader may leave: rich would end the process, in the middle of a rollout."""
+
+    def on_broken_pipe(self) -> None:
+        """Say nothing more."""
+        self.quiet = True
+
+
 class RolloutView:
     """Shows what is said of a rollout.
 
@@ -40,7 +49,7 @@ class RolloutView:
         json_to: TextIO | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or PatientConsole(stderr=True, highlight=False)
         self._quiet, self._json_to, self._now = quiet or json_to is not None, json_to, now
         terminal = self._console.is_terminal and not self._quiet
         self._live = Live(console=self._console, auto_refresh=False, transient=True) if terminal else None
@@ -125,9 +134,11 @@ class RolloutView:
             self._console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
     def _emit(self, line: str) -> None:
+        """A reader that has left ends nothing: boards are being changed."""
         assert self._json_to is not None
-        self._json_to.write(line)
-        self._json_to.flush()
+        with contextlib.suppress(BrokenPipeError):
+            self._json_to.write(line)
+            self._json_to.flush()
 
 
 def json_view() -> RolloutView:

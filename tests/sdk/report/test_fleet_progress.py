@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from edgeopt.report.fleet_progress import RolloutView
+from edgeopt.report.fleet_progress import PatientConsole, RolloutView
 from edgeopt.report.fleet_table import Speeds, live_view, print_plan, print_rollout, print_rollouts
 from support.records import HOSTILE
 from support.rollout_records import done_rollout, halted_rollout, hostile_rollout, progress, untouched
@@ -69,6 +69,19 @@ def test_events_are_one_json_object_a_line() -> None:
     assert gate["slower"][1] == {"profile": "pi5", "estimate": 0.162, "low": 0.141, "high": 0.18}
     board = next(event for event in found if event["event"] == "board" and event["state"] == "committed")
     assert board["after"]["median_ns"] > 0
+
+
+class Gone(io.StringIO):
+    """A pipe whose reader has left."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_reader_that_leaves_ends_nothing() -> None:
+    for view in (RolloutView(screen(), json_to=Gone()), RolloutView(PatientConsole(file=Gone(), width=80))):
+        with view:
+            played(view)
 
 
 def test_quiet_is_quiet() -> None:
