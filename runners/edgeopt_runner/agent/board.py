@@ -1,9 +1,10 @@
 """What the agent asks of its own board: what is trusted, what runs, and whether a release may come."""
 
+import contextlib
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
-from edgeopt_runner import storage
+from edgeopt_runner import cleanup, storage
 from edgeopt_runner.agent import STORE_REFUSED
 from edgeopt_runner.agent.memory import Memory
 from edgeopt_runner.agent.metadata import Brought, bring
@@ -27,6 +28,7 @@ class Board:
     def __init__(self, root: str) -> None:
         self.root = root
         self._verified: Optional[VerifiedTargets] = None
+        self._asked: Set[str] = set()
 
     def refresh(self, tree: Tree, memory: Memory) -> None:
         """Bring the metadata that are new, and trust them if all of them are sound.
@@ -105,7 +107,15 @@ class Board:
         """``sha256`` and ``length`` of a signed target; ``None`` where there is none."""
         if self._verified is None:
             self._verified = targets.verified(self.root)
-        return self._verified.find(path) if self._verified is not None else None
+        found = self._verified.find(path) if self._verified is not None else None
+        if found is not None:
+            self._asked.add(found["sha256"])
+        return found
+
+    def collect(self) -> None:
+        """Remove what nobody wants any more, but for the signed files that were asked for since this was made."""
+        with contextlib.suppress(Refusal, OSError):  # another time will do
+            cleanup.collect_garbage(self.root, sorted(self._asked))
 
     def fence(self, app: str) -> int:
         """The highest fence that an order for the app bore: pulling does not overtake an operator, nor yield."""

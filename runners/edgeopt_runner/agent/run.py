@@ -23,6 +23,7 @@ HEARTBEAT_POLLS = 48
 """A report is sent after so many polls even where nothing happened."""
 
 EXIT_DONE, EXIT_FAILED, EXIT_REFUSED = 0, 4, 2
+_CHANGED = ("committed", "rolled_back", "aborted")
 _GOOD = ("committed", "nothing", "left_out", "waiting", "paused", "skipped", "drift")
 
 
@@ -101,6 +102,9 @@ class Agent:
         except Refusal as error:
             refused = error
         self._memory.save()
+        outcomes = {verdict.outcome for verdict in verdicts}
+        if outcomes & set(_CHANGED) and "waiting" not in outcomes:  # what waits has its files here
+            self._board.collect()
         for verdict in verdicts:
             _say(**verdict._asdict())
         self._report(refused)

@@ -218,6 +218,24 @@ def test_what_an_operator_takes_back_is_told_and_left_as_it_is(
     assert reports(nginx)[-1]["updates"]["digits"]["outcome"] == "drift"
 
 
+def test_files_of_releases_that_went_by_are_taken_away(
+    board: PullingBoard, nginx: Nginx, tree: PullTree, networks: Path
+) -> None:
+    import os
+
+    from edgeopt_runner import cleanup
+
+    stale = board.root / "objects" / ("ab" * 32)
+    stale.parent.mkdir(exist_ok=True)
+    stale.write_bytes(b"of a release that nobody took")
+    assert board.outcome() == "committed"
+    assert not stale.exists()
+    assert (
+        cleanup.collect_garbage(str(board.root), [path for path in os.listdir(board.root / "objects")])["removed"] == 0
+    )
+    assert board.poll()[1][-1]["received_bytes"] == 0
+
+
 def test_an_agent_without_a_timer_polls_for_ever(board: PullingBoard, nginx: Nginx) -> None:
     board.poll()
     nginx.forget()
