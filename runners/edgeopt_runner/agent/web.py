@@ -134,12 +134,15 @@ class Web:
 
     def _once(self, url: str, headers: Dict[str, str], method: str, body: Optional[bytes]) -> Reply:
         connection, target, extra = self._connection(split(url))
-        watch = threading.Timer(HEADERS_SECONDS, _cut, [connection])
+        late = threading.Event()
+        watch = threading.Timer(HEADERS_SECONDS, _cut, [connection, late])
         watch.daemon = True
         watch.start()
         try:
             connection.request(method, target, body=body, headers=dict(headers, **extra))
             answer = connection.getresponse()
+            if late.is_set():  # headers that end early are headers to `http.client`
+                raise OSError("its headers took more than %.0f s" % HEADERS_SECONDS)
         except _BROKEN as error:
             connection.close()
             raise Refusal(NETWORK, "%s cannot be reached: %s" % (shown(url), error or type(error).__name__))
@@ -226,8 +229,9 @@ def _proxy_login(proxy: urllib.parse.SplitResult) -> Dict[str, str]:
     return {"Proxy-Authorization": "Basic " + base64.b64encode(login.encode("utf-8")).decode("ascii")}
 
 
-def _cut(connection: Any) -> None:
+def _cut(connection: Any, late: threading.Event) -> None:
     """End a connection whose headers take too long."""
+    late.set()
     if connection.sock is not None:
         try:
             connection.sock.shutdown(socket.SHUT_RDWR)
