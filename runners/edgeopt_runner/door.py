@@ -15,6 +15,7 @@ import shlex
 import sys
 import tempfile
 import time
+import zlib
 from typing import Any, BinaryIO, Dict, List, NamedTuple, Optional
 
 from edgeopt_runner import links, processes, storage, transfer
@@ -148,11 +149,12 @@ def _load(root: str, asked: Asked, answers: BinaryIO) -> None:
     here = processes.bundle()
     bundle = os.path.join(root, "runner", asked.sha256, BUNDLE)
     have = os.path.isfile(bundle) and links.sha256_of(bundle) == asked.sha256
-    wanted = not have and _is_signed(root, asked)
+    length = 0 if have else _signed_length(root, asked)
+    wanted = length > 0
     facts = {"python": sys.executable, "version": list(sys.version_info[:3]), "root": root, "time": time.time()}
     frames.write(answers, dict(facts, have=not wanted, bundle=bundle if wanted else here))
     if wanted:
-        _install(root, bundle, asked)
+        _install(root, bundle, asked, length)
     frames.write(answers, {"ok": True})
     if wanted:
         _become(bundle, root, answers, "serve")
@@ -166,14 +168,16 @@ def _become(bundle: str, root: str, answers: BinaryIO, command: str) -> None:
     os.execve(sys.executable, [sys.executable, "-I", bundle, "door", "--root", root], environment)
 
 
-def _is_signed(root: str, asked: Asked) -> bool:
-    """Whether the board's own trust names this runner."""
+def _signed_length(root: str, asked: Asked) -> int:
+    """The size of this runner in bytes, where the board's own trust names it; else 0."""
     trust = targets.verified(root)
     found = trust.find(RUNNER_TARGET) if trust is not None else None
-    return bool(found and found["sha256"] == asked.sha256 and found["length"] == asked.size <= LARGEST_RUNNER_BYTES)
+    if not found or found["sha256"] != asked.sha256 or max(found["length"], asked.size) > LARGEST_RUNNER_BYTES:
+        return 0
+    return int(found["length"])
 
 
-def _install(root: str, bundle: str, asked: Asked) -> None:
+def _install(root: str, bundle: str, asked: Asked, length: int) -> None:
     """Take a runner from stdin, whole or not at all, and make it the one that the door starts.
 
     Raises:
@@ -185,11 +189,22 @@ def _install(root: str, bundle: str, asked: Asked) -> None:
         if not block:
             raise Refusal(TRUNCATED, "%d of %d bytes of the runner came" % (len(data), asked.size), "Try again.")
         data += block
-    if hashlib.sha256(data).hexdigest() != asked.sha256:
+    runner = _unpacked(bytes(data), length)
+    if hashlib.sha256(runner).hexdigest() != asked.sha256:
         raise Refusal(DIGEST_MISMATCH, "the runner arrived damaged", "Try again.")
     os.makedirs(os.path.dirname(bundle), exist_ok=True)
-    storage.write_atomically(bundle, bytes(data))
+    storage.write_atomically(bundle, runner)
     links.point(os.path.join(root, "runner", "current"), asked.sha256)
+
+
+def _unpacked(data: bytes, length: int) -> bytes:
+    """The runner, which may have travelled compressed; no more of it than its signed size."""
+    if data[:2] == b"#!":
+        return data
+    try:
+        return zlib.decompressobj().decompress(data, length + 1)
+    except zlib.error:
+        return b""
 
 
 def restrict(root: str, public_key: Any) -> Dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,17 @@ def test_what_hosts_send_is_understood(tmp_path: Path) -> None:
     (tmp_path / "bundle").write_bytes(b"12345")
     bundle = Bundle(tmp_path / "bundle", DIGEST, "cd" * 32)
     command = loader._command(Device("board", "ssh", root="~/.edgeopt"), bundle)
-    assert door.read(command) == door.Asked("load", DIGEST, 5)
+    asked = door.read(command)
+    assert (asked.action, asked.sha256) == ("load", DIGEST)
+    assert asked.size > 0
+
+
+def test_a_runner_comes_as_it_is_or_compressed_and_never_larger_than_signed() -> None:
+    runner = b"#!/usr/bin/env python3\n" + b"x" * 5000
+    assert door._unpacked(runner, len(runner)) == runner
+    assert door._unpacked(zlib.compress(runner), len(runner)) == runner
+    assert len(door._unpacked(zlib.compress(b"\0" * (64 << 20)), 1000)) == 1001
+    assert door._unpacked(b"garbage", 1000) == b""
 
 
 @pytest.mark.parametrize(
