@@ -67,13 +67,17 @@ def drip_body(connection: socket.socket) -> None:
         time.sleep(0.05)
 
 
+def read(port: int, limit: int = 100) -> bytes:
+    with Web().open(f"http://127.0.0.1:{port}/x") as reply:
+        return reply.read_all(limit)
+
+
 @pytest.mark.parametrize("serve", [silent, drip_headers, drip_body])
 def test_a_store_that_is_silent_or_drips_is_given_up(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SILENCE_SECONDS", "HEADERS_SECONDS", "WINDOW_SECONDS"):
         monkeypatch.setattr(web, name, 0.5)
     with server(serve) as port, pytest.raises(Refusal) as refused:
-        with Web().open(f"http://127.0.0.1:{port}/x") as reply:
-            reply.read_all(1 << 20)
+        read(port, 1 << 20)
     assert refused.value.code == "network"
 
 
@@ -90,23 +94,18 @@ def test_a_store_that_is_silent_or_drips_is_given_up(serve: Serve, monkeypatch: 
     ],
 )
 def test_answers_that_are_none_have_their_code(head: str, code: str) -> None:
-    def ask() -> None:
-        with Web().open(f"http://127.0.0.1:{port}/x") as reply:
-            reply.read_all(100)
-
     with server(answering(head)) as port:
         if not code:
-            ask()
+            read(port)
             return
         with pytest.raises(Refusal) as refused:
-            ask()
+            read(port)
     assert refused.value.code == code
 
 
 def test_a_body_beyond_its_limit_is_refused() -> None:
     with server(answering("200 OK\r\nContent-Length: 4000", b"x" * 4000)) as port, pytest.raises(Refusal) as refused:
-        with Web().open(f"http://127.0.0.1:{port}/x") as reply:
-            reply.read_all(100)
+        read(port)
     assert refused.value.code == "store_refused"
 
 
