@@ -19,6 +19,8 @@ from support.device import pin
 from support.sshd import Sshd, running_sshd
 from support.workflow import Computer, Task, make_computer, make_task, shorten_plans
 
+pytestmark = pytest.mark.long
+
 LOOSE = ("--max-slower", "9900%", "--max-memory", "9900%")
 """What is tested is never a clock: three boards share two cores with everything else."""
 
