@@ -11,7 +11,7 @@ import pytest
 from securesystemslib.formats import encode_canonical
 
 from edgeopt_runner.refusals import Refusal
-from edgeopt_runner.trust import targets, verbs
+from edgeopt_runner.trust import state, targets, verbs
 from support.hostile_metadata import DAY, World, signer
 from support.runner import Runner
 from support.trusting import TODAY, answer, update, world
@@ -62,35 +62,36 @@ def test_enrolling_again_with_the_same_root_changes_nothing(board: Path, owner: 
     assert told["targets"] == 1
 
 
-def test_another_root_is_refused_and_taken_only_on_an_order_to_replace(
-    board: Path, owner: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def stranger() -> dict[str, Any]:
+    """The root of somebody else."""
+    other = world()
+    other.keys["root"] = [40]
+    other.roots.clear()
+    other.add_root()
+    found: dict[str, Any] = json.loads(other.roots[0])
+    return found
+
+
+def test_another_root_is_refused_and_taken_only_on_an_order_to_replace(board: Path, owner: World) -> None:
     verbs.trust_update(str(board), update(owner, answer(enrolled(board, owner), owner)))
-    stranger = world()
-    stranger.keys["root"] = [40]
-    stranger.roots.clear()
-    stranger.add_root()
-    params = {"root": json.loads(stranger.roots[0])}
     with pytest.raises(Refusal, match="trusts another root") as caught:
-        verbs.enrol(str(board), params)
+        verbs.enrol(str(board), {"root": stranger()})
     assert caught.value.code == "already_enrolled"
-    monkeypatch.setenv("EDGEOPT_DOOR", "1")
-    with pytest.raises(Refusal, match="cannot be replaced through an account"):
-        verbs.enrol(str(board), {**params, "replace": True})
-    monkeypatch.delenv("EDGEOPT_DOOR")
-    told = verbs.enrol(str(board), {**params, "replace": True})
+    told = verbs.enrol(str(board), {"root": stranger(), "replace": True})
     assert (told["root"], told["targets"], told["last_trusted_time"]) == (1, 0, 0)
     assert targets.verified(str(board)).find("releases/app/1.json") is None
 
 
-def test_clean_keeps_the_root_of_a_restricted_account(
+def test_a_restricted_account_cannot_make_the_board_forget_its_root(
     board: Path, owner: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("EDGEOPT_DOOR", "1")
+    enrolled(board, owner)
+    monkeypatch.setenv(state.DOOR_VARIABLE, "1")
     with Runner(board) as runner:
-        runner.result_of("enrol", root=json.loads(owner.roots[0]))
-        assert runner.result_of("clean", force=True) == {"removed": False}
-        assert runner.result_of("trust")["enrolled"]
+        assert runner.error_of("enrol", root=stranger())["code"] == "already_enrolled"
+        assert runner.error_of("enrol", root=stranger(), replace=True)["code"] == "restricted"
+        assert runner.error_of("clean", force=True)["code"] == "restricted"
+        assert runner.result_of("enrol", root=json.loads(owner.roots[0]))["root"] == 1
 
 
 @pytest.mark.parametrize(
