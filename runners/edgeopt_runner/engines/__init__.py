@@ -6,6 +6,7 @@ from typing import Dict, List
 from edgeopt_runner.engines._base import Engine, EngineMissing, LoadFailed, RunFailed, Session
 
 MODULES: Dict[str, str] = {
+    "executorch": "edgeopt_runner.engines.executorch",
     "litert": "edgeopt_runner.engines.litert",
     "mnn": "edgeopt_runner.engines.mnn",
     "ncnn": "edgeopt_runner.engines.ncnn",

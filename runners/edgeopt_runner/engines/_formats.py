@@ -5,14 +5,14 @@ from typing import Dict
 
 from edgeopt_runner.engines._base import LoadFailed
 
-ONNX, TFLITE, ZIP, ORT = "ONNX", "TFLite", "zip", "ORT"
+ONNX, TFLITE, ZIP, ORT, EXECUTORCH = "ONNX", "TFLite", "zip", "ORT", "ExecuTorch"
 
-_MAGIC_AT_4: Dict[bytes, str] = {b"TFL3": TFLITE, b"ORTM": ORT}
+_MAGIC_AT_4: Dict[bytes, str] = {b"TFL3": TFLITE, b"ORTM": ORT, b"ET12": EXECUTORCH}
 _IR_VERSION_FIELD, _LARGEST_IR_VERSION = 0x08, 32
 
 
 def format_of(path: str) -> str:
-    """``ONNX``, ``TFLite``, ``zip`` (as ncnn's are), ``ORT``; empty where the first bytes tell nothing.
+    """``ONNX``, ``TFLite``, ``zip`` (as ncnn's are), ``ORT``, ``ExecuTorch``; empty where the first bytes tell nothing.
 
     Raises:
         LoadFailed: The file cannot be read.

@@ -58,11 +58,11 @@ class _EngineSession:
     """A file in an engine of the runner, in the form of an `InferenceSession`."""
 
     def __init__(self, path: Path) -> None:
-        from edgeopt_runner.engines import EngineMissing, LoadFailed, engine
+        from edgeopt_runner.engines import EngineMissing, LoadFailed
 
         runtime = READERS[path.suffix[1:]][0]
         try:
-            self._session = engine(runtime).load(str(path), {"threads": min(2, os.cpu_count() or 1)})
+            self._session = _loaded(runtime, path, {"threads": min(2, os.cpu_count() or 1)})
         except EngineMissing as error:
             remedy = "Install the runtimes of this computer: pip install 'edgeopt[runtimes]'."
             raise ModelError(f"{path.name} needs {runtime} here: {error}.", remedy=remedy) from None
@@ -75,6 +75,20 @@ class _EngineSession:
     def run(self, names: Sequence[str], feed: dict[str, Any]) -> list[Any]:
         found = self._session.run(feed)
         return [found[name] for name in names]
+
+
+def _loaded(runtime: str, path: Path, settings: dict[str, Any]) -> Any:
+    """In an engine here or, where its runtime is not, in the environment that has it."""
+    from edgeopt.graph.engine_process import EngineProcess, python_of
+    from edgeopt_runner.engines import EngineMissing, engine
+
+    try:
+        return engine(runtime).load(str(path), settings)
+    except EngineMissing:
+        python = python_of(runtime)
+        if python is None:
+            raise
+        return EngineProcess(python, runtime, path, settings)
 
 
 def _load_problem(source: Path | bytes, text: str, version: str) -> ModelError:

@@ -32,6 +32,20 @@ def onnx_forms(source: Path, context: PassContext) -> Iterator[Form]:
     yield Form("written anew by torch", lambda: _anew(source, context.work / "anew.onnx"))
 
 
+def torch_forms(source: Path, context: PassContext) -> Iterator[Form]:
+    """As the file is; then simplified, for converters that read it as a torch network (`import_onnx`)."""
+    yield Form("as it is", lambda: source)
+    yield Form("simplified", lambda: _simplified(source, context))
+
+
+def _simplified(source: Path, context: PassContext) -> Path:
+    from edgeopt.passes.simplify import Options, Simplify
+
+    path = context.work / "simplified.onnx"
+    Simplify(Options()).apply(source, path, context)
+    return path
+
+
 def _anew(source: Path, destination: Path) -> Path:
     try:
         from edgeopt.graph.torch_export import export_onnx

@@ -21,7 +21,7 @@ from edgeopt.errors import PassError
 from edgeopt.passes._base import EXACT, PassContext, PassReport
 from edgeopt.passes._files import file_digest
 from edgeopt_targets.convert.fixed_sizes import fixed_signature
-from edgeopt_targets.convert.forms import Form, first_converted
+from edgeopt_targets.convert.forms import first_converted, torch_forms
 from edgeopt_targets.convert.options import FIRST_USE_SECONDS, check_seconds
 from edgeopt_targets.convert.ports import record
 
@@ -135,7 +135,8 @@ class _Float:
         notes = path.with_suffix(".notes")
         if not (path.exists() and notes.exists()):
             partial = path.with_name(f"{path.stem}-{os.getpid()}.part")
-            _, said = first_converted("LiteRT's converter", self._forms(), lambda form: self._convert(form, partial))
+            forms = torch_forms(self.source, self.context)
+            _, said = first_converted("LiteRT's converter", forms, lambda form: self._convert(form, partial))
             partial.replace(path)
             partial.write_text(json.dumps(said))
             partial.replace(notes)
@@ -147,25 +148,10 @@ class _Float:
         digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         return (self.context.cache or self.context.work) / f"litert-{digest[:32]}.tflite"
 
-    def _forms(self) -> tuple[Form, ...]:
-        return (
-            Form("as it is", lambda: self.source),
-            Form("simplified", lambda: _simplified(self.source, self.context)),
-        )
-
     def _convert(self, form: Path, destination: Path) -> None:
         note = record(self.signature)
         arguments = {"source": str(form), "destination": str(destination), "note": note, "layout": self.layout}
         _in_child(self.python, "litert_step:convert", arguments)
-
-
-def _simplified(source: Path, context: PassContext) -> Path:
-    from edgeopt.passes.simplify import Options as Simplifying
-    from edgeopt.passes.simplify import Simplify
-
-    path = context.work / "simplified.onnx"
-    Simplify(Simplifying()).apply(source, path, context)
-    return path
 
 
 def _in_child(python: Path, function: str, arguments: dict[str, Any]) -> Any:

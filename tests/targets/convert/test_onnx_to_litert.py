@@ -137,5 +137,5 @@ def test_the_shipped_recipes_can_be_read():
 
     recipes = read_recipes(Path(edgeopt_targets.convert.__file__).with_name("recipes.yaml"))
     formats = {named.recipe.passes[-1].name for named in recipes}
-    assert formats == {"convert_litert", "convert_ncnn", "convert_mnn"}
+    assert formats == {"convert_litert", "convert_ncnn", "convert_mnn", "convert_executorch"}
     assert json.dumps([named.recipe.name for named in recipes]).count("litert-") == 7
