@@ -21,6 +21,7 @@ from edgeopt.fleet.patience import Patience, comes_back
 
 UNDER_WAY = frozenset({"leased", "preflight", "sending", "staged", "activated", "healthy"})
 ENDED = frozenset({"done", "cancelled"})
+_OVER = SETTLED - {"unreachable"}
 
 Opens = Callable[[str, float], float]
 """When a board's window is next open: its name, and now; infinite where it never is again."""
@@ -237,7 +238,7 @@ class RolloutMachine:
     def _line_up(self, name: str, now: float) -> None:
         """Have a board wait for its turn, or for its window."""
         board = self._boards[name]
-        if board.state in SETTLED - {"unreachable"}:
+        if board.state in _OVER:
             return
         opens = self._opens(name, now)
         if opens <= now:
@@ -317,7 +318,7 @@ class RolloutMachine:
         return frozenset(
             board.board
             for board in self._so_far()
-            if board.wave < self._head.wave and board.state in SETTLED - {"unreachable"} and board.updated_at > since
+            if board.wave < self._head.wave and board.state in _OVER and board.updated_at > since
         )
 
     def _hopeless(self, now: float) -> str:

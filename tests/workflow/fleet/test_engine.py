@@ -347,6 +347,16 @@ def test_ten_thousand_boards_take_little_memory_and_short_steps(tmp_path: Path) 
     assert threading.active_count() < 70
 
 
+def test_a_board_that_left_the_inventory_is_away_and_stops_nobody(store: RolloutStore, source: SimulatedSource) -> None:
+    boards = SimulatedFleet.of(8, shape)
+    rollout_id = planned(store, boards.fleet, source.digest, ("100%",))
+    del boards.boards["board-00003"]
+    driven = run(store, rollout_id, boards, source)
+    assert (driven.state, counts(driven)) == ("done", {"committed": 7, "unreachable": 1})
+    (away,) = [board for board in driven.boards if board.state == "unreachable"]
+    assert away.detail.startswith("board-00003 is not in the inventory any more")
+
+
 def test_connections_are_all_closed(store: RolloutStore, source: SimulatedSource) -> None:
     boards = SimulatedFleet.of(10, shape)
     opened: list[SimulatedConnection] = []

@@ -19,7 +19,9 @@ from edgeopt.errors import (
     ProtocolError,
     RemoteDiskError,
     RunnerError,
+    UnknownDeviceError,
     UnknownHostKeyError,
+    UsageError,
 )
 from edgeopt.fleet.windows import opens_at
 from edgeopt.workflow.fleet.engine_faults import point
@@ -81,7 +83,7 @@ def update_board(errand: Errand, connect: Connect) -> BoardProgress:
         with connect(errand.progress.board) as port:
             point("board.connected")
             return _Way(errand, port).walk()
-    except DeviceError as error:
+    except (DeviceError, UsageError) as error:
         return _failed(errand.progress, error)
 
 
@@ -94,7 +96,7 @@ def recheck_board(errand: Errand, connect: Connect) -> BoardProgress:
             if missing:
                 return dataclasses.replace(progress, state="failed", failure="health", detail=missing)
             found = port.recheck(errand.order)
-    except DeviceError as error:
+    except (DeviceError, UsageError) as error:
         return _failed(progress, error)
     if found.outcome == "committed" and found.after is not None:
         return dataclasses.replace(progress, soaked=found.after)
@@ -220,7 +222,7 @@ def _not_running(port: BoardPort, order: Order) -> str:
     return "" if found.verified else f"the files of {order.version} there are not those of the release"
 
 
-def _failed(progress: BoardProgress, error: DeviceError) -> BoardProgress:
+def _failed(progress: BoardProgress, error: DeviceError | UsageError) -> BoardProgress:
     """The board as its error leaves it: away where it may be tried again or was never reached, else failed."""
     if isinstance(error, RunnerError) and error.status.partition(":")[0] in _CUT_SHORT | {"timeout"}:
         again = progress.orders + 1 < _MOST_CUT_SHORT
@@ -229,11 +231,13 @@ def _failed(progress: BoardProgress, error: DeviceError) -> BoardProgress:
             ended, state="unreachable" if again else "failed", failure="network" if again else "health"
         )
     kind = _kind(error)
-    away = kind in ("network", "busy", "auth", "hostkey")
+    away = kind in ("", "network", "busy", "auth", "hostkey")
     return dataclasses.replace(progress, state="unreachable" if away else "failed", failure=kind, detail=str(error))
 
 
-def _kind(error: DeviceError) -> FailureClass:
+def _kind(error: DeviceError | UsageError) -> FailureClass:
+    if isinstance(error, (UnknownDeviceError, UsageError)):
+        return ""
     if isinstance(error, (UnknownHostKeyError, ChangedHostKeyError)):
         return "hostkey"
     if isinstance(error, AuthenticationError):

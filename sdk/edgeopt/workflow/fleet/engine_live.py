@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from edgeopt.core.device import Device
 from edgeopt.core.release import BoardRelease
 from edgeopt.deltas.best import Patch, best_patch
-from edgeopt.errors import ProtocolError, RunnerError, StoreError
+from edgeopt.errors import ProtocolError, RunnerError, StoreError, UnknownDeviceError
 from edgeopt.remote import board as client
 from edgeopt.remote import jobs
 from edgeopt.remote.client import Connection, connect
@@ -74,7 +74,12 @@ class Carrier:
     @contextlib.contextmanager
     def __call__(self, board: str) -> Iterator[BoardPort]:
         """A board, connected for the length of the block."""
-        with self._open(self._devices[board]) as connection:
+        device = self._devices.get(board)
+        if device is None:
+            raise UnknownDeviceError(
+                f"{board} is not in the inventory any more.", remedy="Put it back, or go on without."
+            )
+        with self._open(device) as connection:
             yield LiveBoard(connection, self)
 
     def patch_for(self, bases: tuple[client.Base, ...], target: Path, codecs: tuple[str, ...]) -> Patch | None:
@@ -153,7 +158,7 @@ class LiveBoard:
         fields = {"base": patch.base or None, "patch": patch.digest, "result": need.sha256, "size": need.size}
         with contextlib.suppress(RunnerError):
             self._connection.run_job(jobs._job("rebuild", "rebuild of a model", None, fields=fields))
-        return sent + self._whole(parcel, meter)
+        return sent + self._whole(parcel, meter.anew())
 
     def update(self, order: Order, on_phase: Callable[[str], None]) -> Outcome:
         """Give the order and wait for its end."""
@@ -196,6 +201,10 @@ class _Meter:
     def __init__(self, throttle: Throttle, on_bytes: OnBytes, before: int, total: int) -> None:
         self._throttle, self._on_bytes, self._before, self._total = throttle, on_bytes, before, total
         self._there: int | None = None
+
+    def anew(self) -> _Meter:
+        """One for another file in the same place."""
+        return _Meter(self._throttle, self._on_bytes, self._before, self._total)
 
     def __call__(self, there: int, of: int) -> None:
         moved = there - self._there if self._there is not None and there > self._there else 0
