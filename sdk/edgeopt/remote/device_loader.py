@@ -13,6 +13,11 @@ import time
 import zlib
 from typing import Any
 
+try:
+    import lzma
+except ImportError:  # some builds of Python lack it
+    lzma = None  # type: ignore[assignment]
+
 
 def say(**document: Any) -> None:
     """Write one frame (see `edgeopt_runner.protocol.frames`)."""
@@ -42,7 +47,15 @@ def take(size: int) -> bytearray:
     return data
 
 
-def install(bundle: str, digest: str, data: bytearray) -> None:
+def unpacked(data: bytearray) -> bytes:
+    """What travelled compressed; nothing where it is damaged, which has another digest."""
+    try:
+        return lzma.decompress(data) if lzma else zlib.decompress(bytes(data))
+    except Exception:
+        return b""
+
+
+def install(bundle: str, digest: str, data: bytes) -> None:
     """Put the bundle in place: the old state or the new one, also after a power cut."""
     if hashlib.sha256(data).hexdigest() != digest:
         raise OSError(errno.EIO, "the runner arrived damaged", bundle)
@@ -71,8 +84,8 @@ def point(link: str, digest: str) -> None:
     os.replace(partial, link)
 
 
-def main(root: str, digest: str, size: int) -> None:
-    """Place the bundle under `root` and run it."""
+def main(root: str, digest: str, size: int, small: int) -> None:
+    """Place the bundle, so many bytes by zlib and by lzma, under `root` and run it."""
     root = os.path.abspath(os.path.expanduser(root))
     folder = os.path.join(root, "runner", digest)
     bundle = os.path.join(folder, "edgeopt_runner.pyz")
@@ -80,9 +93,10 @@ def main(root: str, digest: str, size: int) -> None:
     try:
         os.makedirs(folder, exist_ok=True)
         have = is_sound(bundle, digest)
-        say(have=have, python=sys.executable, version=version, bundle=bundle, root=root, time=time.time())
+        facts = {"python": sys.executable, "version": version, "bundle": bundle, "root": root, "time": time.time()}
+        say(have=have, packing="lzma" if lzma else "zlib", **facts)
         if not have:
-            install(bundle, digest, take(size))
+            install(bundle, digest, unpacked(take(small if lzma else size)))
         point(os.path.join(root, "runner", "current"), digest)
         say(ok=True)
     except OSError as error:
@@ -93,4 +107,4 @@ def main(root: str, digest: str, size: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    main(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
