@@ -28,6 +28,7 @@ RUNTIMES = {
     "openvino": "openvino",
     "ncnn": "ncnn",
     "mnn": "MNN",
+    "executorch": "executorch.runtime",
 }
 """Module to import by the name of its wheel."""
 
@@ -36,7 +37,8 @@ _WHEEL = re.compile(r"[A-Za-z0-9_.+!-]{1,200}\.whl\Z")
 _SPARE_BYTES = 16 << 20
 _VERSION = (
     "import importlib, os, sys; sys.modules['openvino_telemetry'] = None; m = importlib.import_module(sys.argv[1]); "
-    "print(getattr(m, '__version__', None) or getattr(m, 'version', str)(), flush=True); os._exit(0)"
+    "n = importlib.import_module('executorch.version') if sys.argv[1] == 'executorch.runtime' else m; "
+    "print(getattr(n, '__version__', None) or getattr(n, 'version', str)(), flush=True); os._exit(0)"
 )
 """Prints a module's version last, before what a library's own buffers hold (MNN greets on import); OpenVINO must not
 report that it was imported (`engines.openvino`)."""

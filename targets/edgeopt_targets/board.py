@@ -13,7 +13,7 @@ from edgeopt.passes._base import saturates
 from edgeopt_targets._base import ModelFacts
 from edgeopt_targets.lowering import lowered
 from edgeopt_targets.matching import fits
-from edgeopt_targets.rules import device, network, onnx, tensorrt, tflite
+from edgeopt_targets.rules import device, executorch, network, onnx, tensorrt, tflite
 from edgeopt_targets.rules._base import Rule, RuntimeRule, able_runtimes, ask, first_objection
 from edgeopt_targets.runtimes import RUNTIMES
 
@@ -28,7 +28,12 @@ class Board:
 
     name: ClassVar[str]
     device_rules: ClassVar[tuple[Rule, ...]] = (*device.RULES, *network.RULES)
-    runtime_rules: ClassVar[tuple[RuntimeRule, ...]] = (*onnx.RULES, *tensorrt.RULES, *tflite.RULES)
+    runtime_rules: ClassVar[tuple[RuntimeRule, ...]] = (
+        *onnx.RULES,
+        *tensorrt.RULES,
+        *tflite.RULES,
+        *executorch.RULES,
+    )
 
     def matches(self, profile: Profile, facts: DeviceFacts) -> bool:
         """Whether machine, pointer size, ISA flags and clues fit."""

@@ -48,7 +48,7 @@ _WHEELS: dict[tuple[str, str], tuple[_Row, ...]] = {
         _Row(10, 13, "2026.4.1", 35),
     ),
     ("openvino", _ARMV7): (),
-    ("executorch", _AARCH64): (_Row(10, 13, "1.5.1", 28),),
+    ("executorch", _AARCH64): (_Row(10, 14, "1.5.1", 28),),
     ("executorch", _ARMV7): (),
     ("ncnn", _AARCH64): (_Row(8, 8, "1.0.20260526", 31), _Row(9, 13, "1.0.20261020", 31)),
     ("ncnn", _ARMV7): (_Row(9, 12, "1.0.20261020", 31),),

@@ -253,6 +253,14 @@ def test_a_recipe_for_files_that_no_runtime_of_the_profile_reads_says_so():
     )
 
 
+def test_executorch_is_not_tried_where_torch_would_fill_the_memory():
+    made = recipe("convert_executorch")
+    for mebibytes, refused in ((480, True), (920, False), (7900, False)):
+        facts = board_facts(runtimes={"executorch": "1.5.1"}, memory_bytes=mebibytes << 20)
+        found = str(verdict("aarch64", facts, made))
+        assert ("executorch-memory" in found and "torch" in found) == refused, found
+
+
 def test_every_rule_has_a_name_of_its_own_and_a_source():
     kinds = {type(registry.target(profile.target)) for profile in load_profiles()}
     for kind in kinds:

@@ -79,3 +79,12 @@ def test_tensorrt_of_a_release(l4t, version):
 def test_installed_tensorrt_goes_before_the_table():
     assert tensorrt_of(board_facts(l4t="36.4.3", libraries={"tensorrt": "10.7.0"})) == "10.7.0"
     assert tensorrt_of(board_facts(l4t="36.4.3", runtimes={"tensorrt": "10.8.0"})) == "10.8.0"
+
+
+@pytest.mark.parametrize(
+    ("board", "version"), [("JetPack 5", ""), ("Bullseye", ""), ("JetPack 6", "1.5.1"), ("Trixie", "1.5.1")]
+)
+def test_executorch_needs_python_3_10_and_glibc_2_28(board, version):
+    facts = board_facts(**BOARDS[board])
+    assert (newest_wheel("executorch", facts), no_wheel("executorch", facts)) == (version, not version)
+    assert no_wheel("executorch", board_facts(**BOARDS["Bookworm 32"]))

@@ -66,3 +66,10 @@ def test_one_numpy_serves_all_runtimes_of_an_environment() -> None:
 
 def test_where_there_is_no_wheel_of_numpy_it_is_the_systems() -> None:
     assert shopping_list(("tflite_runtime",), PI_32) == Shopping((), ("tflite-runtime",), system=True)
+
+
+def test_executorch_comes_with_the_torch_that_it_was_built_for_and_none_of_cuda() -> None:
+    asked = shopping_list(("executorch", "tflite_runtime"), PI)
+    assert asked.alone == ("executorch==1.5.1", "torch==2.13.0+cpu", "torchao==0.18.0", "tflite-runtime")
+    assert {"sympy", "flatbuffers", "numpy<2"} <= set(asked.packages)
+    assert not {"pandas", "coremltools"} & set(asked.packages)

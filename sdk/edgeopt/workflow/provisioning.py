@@ -15,11 +15,8 @@ from edgeopt.remote.client import connect
 from edgeopt.workflow.devices import probe_device
 from edgeopt.workflow.listener import Listener, Silence
 from edgeopt.workflow.workspace import Workspace
-from edgeopt_targets.runtimes import RUNTIMES, requirements
+from edgeopt_targets.runtimes import ALONE, RUNTIMES, requirements
 from edgeopt_targets.wheel_versions import installable, no_wheel, userland
-
-_COMPLETE = ("ncnn", "tflite_runtime")
-"""Runtimes whose wheel needs numpy alone, whatever else it names (ncnn: OpenCV, for its collection of models)."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +121,9 @@ def shopping_list(runtimes: Sequence[str], facts: DeviceFacts) -> Shopping:
 
     For 32-bit ARM there is no wheel of numpy: there it is the system's own.
     """
-    asked = {runtime: requirements(runtime) for runtime in runtimes}
-    alone = tuple(packages[0] for runtime, packages in asked.items() if runtime in _COMPLETE)
-    whole = [package for packages in asked.values() for package in packages if package not in alone]
+    asked = [package for runtime in runtimes for package in requirements(runtime)]
+    alone = tuple(package for package in asked if package in ALONE)
+    whole = [package for package in asked if package not in ALONE]
     if userland(facts).startswith("armv"):
         return Shopping(tuple(one for one in whole if not one.startswith("numpy")), alone, system=True)
     return Shopping(tuple(dict.fromkeys([*whole, *(["numpy"] if alone else [])])), alone, system=False)

@@ -6,6 +6,7 @@ Read from XNNPACK's own graphs, as they stand in the file: annotations of a quan
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ _WEIGHTED = ("convolution", "linear", "addmm", "mm", "bmm", "lstm", "gru")
 _PRODUCT = "XNNBatchMatrixMultiply"
 _STRUCTURE = ("getitem", "executorch_call_delegate")
 _INTEGERS = ("qint8", "qcint8")
+_NOT_FINITE = re.compile(rb":\s*-?(?:inf|nan)\b")
+"""Bounds as flatc writes them (ReLU has none above), which JSON does not know."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,8 @@ def _xnnpack_graph(payload: bytes) -> dict[str, Any]:
         schema.write_bytes(serialize._get_schema_bytes())
         binary.write_bytes(payload[header.flatbuffer_offset : header.flatbuffer_offset + header.flatbuffer_size])
         _flatc_decompile(folder, str(schema), str(binary), ["--raw-binary"])
-        found: dict[str, Any] = json.loads(Path(folder, "graph.json").read_bytes())
+        text = Path(folder, "graph.json").read_bytes()
+        found: dict[str, Any] = json.loads(_NOT_FINITE.sub(b": null", text))
     return found
 
 
