@@ -3,6 +3,7 @@
 import contextlib
 import os
 import platform
+import time
 from typing import Any, BinaryIO, Callable, Dict
 
 from edgeopt_runner import cleanup, door, jobs, leases, patch_streams, processes, storage, transfer
@@ -34,6 +35,7 @@ def _hello(_root: str, params: Params) -> Dict[str, Any]:
         "machine": platform.machine(),
         "pid": os.getpid(),
         "boot_id": processes.boot_id(),
+        "utc_offset_seconds": time.localtime().tm_gmtoff,
         "verbs": sorted(VERBS),
         "restricted": bool(os.environ.get(DOOR_VARIABLE)),
         "codecs": patch_streams.codecs(),

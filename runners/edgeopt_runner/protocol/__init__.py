@@ -25,8 +25,9 @@ A request is ``{"id": n, "verb": v, "params": {...}}``; the answer ``{"id": n, "
 verb                params                                  result
 =================== ======================================= ==========================================================
 ``hello``           ``protocols: [1]``                      ``protocol, runner, python, machine, pid, boot_id, verbs,
-                                                            codecs: [zlib, bz2, lzma]`` (what patches may use)
-                                                            and ``restricted``: whether it answers through the door
+                                                            utc_offset_seconds, codecs: [zlib, bz2, lzma]`` (what
+                                                            patches may use) and ``restricted``: whether it answers
+                                                            through the door
 ``probe``           ``runtimes: bool``                      the fields of ``edgeopt.core.device.DeviceFacts``
 ``have``            ``digests: [..]``                       ``have: [..], partial: {digest: bytes}``
 ``lease``           ``owner, host, reason, seconds``        ``held: bool, lease: {owner, host, reason, since, expires}``

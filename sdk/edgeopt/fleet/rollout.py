@@ -36,7 +36,7 @@ class Step:
         recheck: Boards that are to be measured again.
         changed: All boards that stand otherwise than before, those too.
         gate: What a gate said just now.
-        next_at: When something happens by itself; ``None``: only when somebody says something.
+        next_at: When something happens by itself; ``None``: only when somebody says so.
     """
 
     start: tuple[BoardProgress, ...] = ()

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from edgeopt.core.release import BoardRelease, HealthFigures
-from edgeopt.documents import decode
-from edgeopt.errors import DocumentError, ProtocolError, RunnerError
+from edgeopt.errors import RunnerError
 from edgeopt.remote import jobs
+from edgeopt.remote.board_answers import (
+    DIGEST,
+    LARGEST_BYTES,
+    MOST_LISTED,
+    check,
+    check_figures,
+    check_release,
+    decoded,
+)
 from edgeopt.remote.client import Connection, OnProgress
 from edgeopt.remote.untrusted import field, one_line
 
-T = TypeVar("T")
 Document = Mapping[str, Any]
 
 MOST_APPS = 256
-MOST_LISTED = 256
 PREFLIGHT_SECONDS = 300.0
 VERIFY_SECONDS = 600.0
-_LARGEST_BYTES = 1 << 50
-_SLOWEST_NS = 1 << 50
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-_APP = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}|")
 
 Outcome = Literal["committed", "nothing", "skipped", "aborted", "rolled_back", "inconclusive", "safe_stop"]
 
@@ -233,18 +232,16 @@ class BoardClient:
             RunnerError: The order itself is none.
         """
         answer = self.connection.request("preflight", deadline_seconds=PREFLIGHT_SECONDS, **order.document())
-        found: Preflight = _decoded(Preflight, answer, self._where("preflight"))
+        found: Preflight = decoded(Preflight, answer, self._where("preflight"))
         sizes = [found.free_bytes, found.need_bytes, found.collect_bytes]
         rows: list[Needed | Base] = [*found.needs, *found.have]
         for row in rows:
-            _check(
-                _DIGEST.fullmatch(row.sha256) is not None, f"the digest {row.sha256[:80]!r}", self._where("preflight")
-            )
+            check(DIGEST.fullmatch(row.sha256) is not None, f"the digest {row.sha256[:80]!r}", self._where("preflight"))
             sizes.append(row.size)
         for need in found.needs:
-            _check(0 <= need.have <= need.size, f"{need.have} of {need.size} bytes", self._where("preflight"))
-        _check(all(0 <= size <= _LARGEST_BYTES for size in sizes), f"sizes {sizes[:8]}", self._where("preflight"))
-        _check_release(found.before, self._where("preflight"), app=order.app)
+            check(0 <= need.have <= need.size, f"{need.have} of {need.size} bytes", self._where("preflight"))
+        check(all(0 <= size <= LARGEST_BYTES for size in sizes), f"sizes {sizes[:8]}", self._where("preflight"))
+        check_release(found.before, self._where("preflight"), app=order.app)
         return found
 
     def collect(self, keep: Sequence[str]) -> int:
@@ -278,7 +275,7 @@ class BoardClient:
             RunnerError: The board could not even take up the job, or it ended without an outcome (`status` says how).
         """
         fields = {**order.document(), "rollout": rollout, "golden": golden, "commit": "local"}
-        return self._outcome(self._job("update", order.app, fields, on_progress, job_id))
+        return self.outcome_of(self._job("update", order.app, fields, on_progress, job_id))
 
     def recheck(self, app: str, *, fence: int, on_progress: OnProgress | None = None, job_id: str = "") -> Recheck:
         """Measure the active release again.
@@ -289,8 +286,8 @@ class BoardClient:
         result = self._job("recheck", app, {"app": app, "fence": fence}, on_progress, job_id)
         jobs.require_ok(result, f"{self._name}: checking {app} again")
         where = self._where("recheck")
-        found: Recheck = _decoded(Recheck, field(result, "recheck", dict, where), where)
-        _check_figures(found.figures, where)
+        found: Recheck = decoded(Recheck, field(result, "recheck", dict, where), where)
+        check_figures(found.figures, where)
         return found
 
     def return_to_previous(
@@ -306,7 +303,7 @@ class BoardClient:
             job_id: As in `update`.
         """
         fields = {"app": app, "fence": fence, "to_manifest": to_manifest, "rollout": rollout}
-        return self._outcome(self._job("return", app, fields, None, job_id))
+        return self.outcome_of(self._job("return", app, fields, None, job_id))
 
     def releases(self, verify: bool = False) -> tuple[BoardRelease, ...]:
         """What the board has and runs.
@@ -317,10 +314,10 @@ class BoardClient:
         where = self._where("releases")
         answer = self.connection.request("releases", deadline_seconds=VERIFY_SECONDS, verify=verify)
         rows = field(answer, "apps", list, where)
-        _check(len(rows) <= MOST_APPS, f"{len(rows)} apps", where)
-        found = tuple(_decoded(BoardRelease, row, where) for row in rows)
+        check(len(rows) <= MOST_APPS, f"{len(rows)} apps", where)
+        found = tuple(decoded(BoardRelease, row, where) for row in rows)
         for release in found:
-            _check_release(release, where, app=release.app)
+            check_release(release, where, app=release.app)
         return found
 
     def _job(
@@ -329,76 +326,35 @@ class BoardClient:
         job = jobs._job(kind, f"{kind} of {app}", job_id or None, fields=fields)
         return self.connection.run_job(job, on_progress)
 
-    def _outcome(self, result: dict[str, Any]) -> UpdateOutcome:
-        """The outcome in a result; a job that ended without one (killed, rebooted) is an error with its status."""
+    def outcome_of(self, result: dict[str, Any]) -> UpdateOutcome:
+        """The outcome in the result of an ``update`` or ``return`` job.
+
+        Raises:
+            RunnerError: The job ended without one (killed, rebooted); `status` says how.
+            ProtocolError: It cannot be.
+        """
         where = self._where("update")
         if not isinstance(result.get("update"), dict):
             status = one_line(str(result.get("status")))
             detail = one_line(str(result.get("detail") or "no more is known"), 400)
             raise RunnerError(f"{where}: it ended with {status}: {detail}.", status=status)
-        found: UpdateOutcome = _decoded(UpdateOutcome, result["update"], where)
-        _check_figures(found.before, where)
-        _check_figures(found.after, where)
-        _check(len(found.transitions) <= MOST_LISTED, f"{len(found.transitions)} steps", where)
+        found: UpdateOutcome = decoded(UpdateOutcome, result["update"], where)
+        check_figures(found.before, where)
+        check_figures(found.after, where)
+        check(len(found.transitions) <= MOST_LISTED, f"{len(found.transitions)} steps", where)
         measured = found.after is not None or found.outcome != "committed"
-        _check(measured, "a committed release that was not measured", where)
+        check(measured, "a committed release that was not measured", where)
         return found
 
     def _trust(self, answer: dict[str, Any]) -> TrustState:
         where = self._where("trust")
-        found: TrustState = _decoded(TrustState, answer, where)
-        sound = _DIGEST.fullmatch(found.nonce) is not None or (not found.enrolled and not found.nonce)
-        _check(sound, f"the nonce {found.nonce[:80]!r}", where)
+        found: TrustState = decoded(TrustState, answer, where)
+        sound = DIGEST.fullmatch(found.nonce) is not None or (not found.enrolled and not found.nonce)
+        check(sound, f"the nonce {found.nonce[:80]!r}", where)
         versions = (found.root, found.timestamp, found.snapshot, found.targets)
-        _check(min(versions) >= 0, f"versions {versions}", where)
-        _check(0 <= found.last_trusted_time < 1 << 40, f"the time {found.last_trusted_time}", where)
+        check(min(versions) >= 0, f"versions {versions}", where)
+        check(0 <= found.last_trusted_time < 1 << 40, f"the time {found.last_trusted_time}", where)
         return found
 
     def _where(self, verb: str) -> str:
         return f"{self._name}: {verb}"
-
-
-def _decoded(kind: type[T], document: Any, where: str) -> T:
-    """The noun in an answer, lines and lists cut to size; what a newer runner adds is left out."""
-    names = getattr(kind, "__dataclass_fields__", {})
-    _check(isinstance(document, dict), f"{str(document)[:80]!r} where an object is due", where)
-    try:
-        return decode(kind, {name: _tidy(value) for name, value in document.items() if name in names}, where=where)
-    except DocumentError as error:
-        raise ProtocolError(error.message, remedy="Is something else than the runner answering?") from None
-
-
-def _tidy(value: Any) -> Any:
-    if isinstance(value, str):
-        return one_line(value, 400)
-    if isinstance(value, list):
-        return [_tidy(item) for item in value[:MOST_LISTED]]
-    if isinstance(value, dict):
-        return {one_line(str(key)): _tidy(item) for key, item in list(value.items())[:MOST_LISTED]}
-    return value
-
-
-def _check(sound: bool, what: str, where: str) -> None:
-    if not sound:
-        raise ProtocolError(f"{where}: {what} cannot be.", remedy="Is something else than the runner answering?")
-
-
-def _check_figures(figures: HealthFigures | None, where: str) -> None:
-    """Let only figures pass that a measurement can have; they decide about waves."""
-    if figures is None:
-        return
-    latencies = 0 < figures.median_ns <= figures.p95_ns <= _SLOWEST_NS
-    _check(latencies, f"a median of {figures.median_ns} ns with a p95 of {figures.p95_ns} ns", where)
-    _check(0 <= figures.memory_bytes <= _LARGEST_BYTES, f"{figures.memory_bytes} bytes of memory", where)
-    _check(math.isfinite(figures.cosine) and abs(figures.cosine) <= 1.0001, f"a cosine of {figures.cosine}", where)
-    _check(figures.runs > 0, f"{figures.runs} runs", where)
-
-
-def _check_release(release: BoardRelease, where: str, *, app: str) -> None:
-    _check(release.app == app and _APP.fullmatch(release.app) is not None, f"the app {release.app[:80]!r}", where)
-    for version in (release.version, release.previous, release.golden):
-        _check(_VERSION.fullmatch(version) is not None, f"the version {version[:80]!r}", where)
-    for digest in (release.manifest, release.model, *release.running):
-        _check(not digest or _DIGEST.fullmatch(digest) is not None, f"the digest {digest[:80]!r}", where)
-    _check(min(release.counter, release.number, release.highest) >= 0, "a negative number", where)
-    _check_figures(release.figures, where)

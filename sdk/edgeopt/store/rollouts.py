@@ -173,6 +173,9 @@ class RolloutStore:
     ) -> int:
         """Become the one who drives the rollouts of an app; returns the fence.
 
+        The fence is the time, or one more than the last where that is more: a ledger that was lost or restored, and one
+        on another computer, do not fall behind what boards have seen.
+
         Args:
             rollout_id: The rollout to drive.
             holder: ``user@host:pid``.
@@ -189,7 +192,7 @@ class RolloutStore:
             held = _lease(connection, row.app, lock=True)
             if held is not None and not takeover and not _free(held, holder, now):
                 raise _busy(held, _row(connection, held.rollout_id))
-            fence = 1 if held is None else held.fence + 1
+            fence = max(int(now), 0 if held is None else held.fence) + 1
             values = {"rollout_id": row.rollout_id, "holder": holder, "fence": fence, "since": now}
             values["expires"] = now + seconds
             if held is None:

@@ -155,9 +155,9 @@ class LiveBoard:
         assert parcel.patch is not None
         patch, need = parcel.patch, parcel.need
         sent = self._connection.push(patch.path, patch.digest, meter).sent_bytes
-        fields = {"base": patch.base or None, "patch": patch.digest, "result": need.sha256, "size": need.size}
+        rebuild = jobs.rebuild_job(base=patch.base, patch=patch.digest, result=need.sha256, size=need.size)
         with contextlib.suppress(RunnerError):
-            self._connection.run_job(jobs._job("rebuild", "rebuild of a model", None, fields=fields))
+            self._connection.run_job(rebuild)
         return sent + self._whole(parcel, meter.anew())
 
     def update(self, order: Order, on_phase: Callable[[str], None]) -> Outcome:
@@ -182,7 +182,7 @@ class LiveBoard:
         result = self._connection.request("result", job_id=order.job_id)
         if (result.get("job_id"), result.get("kind")) != (order.job_id, "update"):
             raise ProtocolError(f"{where}: a result of another job.", remedy="Is something else answering?")
-        return _outcome(self._client._outcome(result), order)
+        return _outcome(self._client.outcome_of(result), order)
 
     def recheck(self, order: Order) -> Outcome:
         """Measure what is active once more."""
