@@ -10,6 +10,7 @@ import numpy as np
 FOLDER = Path(__file__).parents[1] / "data" / "models"
 
 FILES = {
+    "executorch": "small.pte",
     "litert": "small.tflite",
     "mnn": "small.mnn",
     "ncnn": "small.ncnn",

@@ -2,7 +2,8 @@
 
     python tests/data/models/make.py [FOLDER]
 
-Needs onnx, ai-edge-litert (for its schema), flatbuffers and MNN (for mnnconvert). The network has an input ``x``
+Needs onnx, ai-edge-litert (for its schema), flatbuffers, MNN (for mnnconvert) and ExecuTorch's environment, which is
+made if need be. The network has an input ``x``
 [n, 1, 8, 8] and two outputs: ``maps`` [n, 4, 8, 8], a convolution with ReLU, and ``logits`` [n, 5], a matrix product on
 the maps' means. The same bytes each time, but for MNN's, which has an identifier of its own.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,11 @@ import numpy as np
 import onnx
 from ai_edge_litert import schema_py_generated as schema
 from onnx import TensorProto, helper, numpy_helper
+
+from edgeopt.core.recipe import PassSpec
+from edgeopt.passes._base import PassContext
+from edgeopt.passes.registry import load_pass
+from edgeopt_runner.protocol.samples import write_samples
 
 _RANDOM = np.random.default_rng(7)
 CONV = _RANDOM.normal(size=(4, 1, 3, 3)).astype(np.float32)
@@ -235,6 +242,18 @@ def make_mnn(path: Path, source: Path) -> None:
     subprocess.run([sys.executable, "-c", convert, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
+def make_pte(folder: Path, precision: str, name: str) -> None:
+    """By `convert_executorch`, with random samples for 8 bits."""
+    with tempfile.TemporaryDirectory() as made:
+        work = Path(made)
+        samples = np.random.default_rng(3).normal(size=(32, 1, 1, 8, 8)).astype(np.float32)
+        write_samples(str(work / "samples.npz"), {"input:x": samples})
+        step = load_pass(PassSpec("convert_executorch", {"precision": precision}))
+        context = PassContext(work, calibration=work / "samples.npz")
+        step.apply(folder / "small.onnx", work / "small.pte", context)
+        (folder / name).write_bytes((work / "small.pte").read_bytes())
+
+
 def make(folder: Path) -> None:
     """All files."""
     make_onnx(folder / "small.onnx")
@@ -243,6 +262,8 @@ def make(folder: Path) -> None:
     make_tflite_int8(folder / "small_int8.tflite")
     make_ncnn(folder / "small.ncnn")
     make_mnn(folder / "small.mnn", folder / "small.onnx")
+    make_pte(folder, "float", "small.pte")
+    make_pte(folder, "int8", "small_int8.pte")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from edgeopt_runner import engines
 from support.small_models import FILES, FOLDER, expected, images
 
 CASES = [
+    ("executorch", "small.pte"),
+    ("executorch", "small_int8.pte"),
     ("litert", "small.tflite"),
     ("litert", "small_int8.tflite"),
     ("mnn", "small.mnn"),
@@ -23,7 +25,13 @@ CASES = [
     ("openvino", "small.tflite"),
     ("openvino", "small_int8.tflite"),
 ]
-PACKAGES = {"litert": "ai_edge_litert", "mnn": "MNN", "ncnn": "ncnn", "openvino": "openvino"}
+PACKAGES = {
+    "executorch": "executorch",
+    "litert": "ai_edge_litert",
+    "mnn": "MNN",
+    "ncnn": "ncnn",
+    "openvino": "openvino",
+}
 
 
 def here(name: str) -> engines.Engine:
@@ -120,7 +128,7 @@ def test_a_file_of_another_format_is_named(name: str, file: str, format_: str):
         here(name).load(str(FOLDER / file), {})
 
 
-@pytest.mark.parametrize("name", ["litert", "mnn", "ncnn", "openvino", "tflite_runtime", "tensorrt"])
+@pytest.mark.parametrize("name", ["executorch", "litert", "mnn", "ncnn", "openvino", "tflite_runtime", "tensorrt"])
 def test_a_runtime_that_is_not_there_is_absent_and_cannot_load(name: str):
     package = {**PACKAGES, "tflite_runtime": "tflite_runtime", "tensorrt": "tensorrt"}[name]
     script = (
@@ -141,6 +149,7 @@ def test_a_runtime_that_is_not_there_is_absent_and_cannot_load(name: str):
 @pytest.mark.parametrize("name", engines.names())
 def test_an_engines_module_does_not_import_its_runtime(name: str):
     heavy = ["MNN", "ai_edge_litert", "ncnn", "onnxruntime", "openvino", "tensorflow", "tensorrt", "numpy"]
+    heavy += ["executorch", "torch"]
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from edgeopt_runner import engines; engines.engine(sys.argv[2])\n"
