@@ -24,10 +24,10 @@ def public(root: str) -> str:
 def signature(root: str, message: bytes) -> Dict[str, str]:
     """Key and signature of a message, in hexadecimal."""
     scalar, prefix, key = _scalar_and_public(_seed(root))
-    nonce = int.from_bytes(hashlib.sha512(prefix + message).digest(), "little") % ed25519._L
-    commitment = _multiple_of_base(nonce)
+    nonce = int.from_bytes(hashlib.sha512(prefix + message).digest(), "little") % ed25519.ORDER
+    commitment = ed25519.multiple_of_base(nonce)
     challenge = int.from_bytes(hashlib.sha512(commitment + key + message).digest(), "little")
-    answer = (nonce + challenge * scalar) % ed25519._L
+    answer = (nonce + challenge * scalar) % ed25519.ORDER
     return {"key": key.hex(), "sig": (commitment + answer.to_bytes(32, "little")).hex()}
 
 
@@ -54,9 +54,4 @@ def _scalar_and_public(seed: bytes) -> Tuple[int, bytes, bytes]:
     """The secret scalar, the prefix of nonces, and the public key (RFC 8032, section 5.1.5)."""
     digest = hashlib.sha512(seed).digest()
     scalar = int.from_bytes(digest[:32], "little") & ((1 << 254) - 8) | (1 << 254)
-    return scalar, digest[32:], _multiple_of_base(scalar)
-
-
-def _multiple_of_base(factor: int) -> bytes:
-    assert ed25519._BASE is not None
-    return ed25519._encode(ed25519._sum_of_products(factor, ed25519._BASE, 0, ed25519._NEUTRAL))
+    return scalar, digest[32:], ed25519.multiple_of_base(scalar)

@@ -14,8 +14,10 @@ from typing import Optional, Tuple
 Point = Tuple[int, int, int, int]
 """(X, Y, Z, T) with x = X/Z, y = Y/Z, x*y = T/Z."""
 
+ORDER = 2**252 + 27742317777372353535851937790883648493
+"""Of the group that signatures live in."""
+
 _P = 2**255 - 19
-_L = 2**252 + 27742317777372353535851937790883648493
 _D = -121665 * pow(121666, _P - 2, _P) % _P
 _SQRT_MINUS_1 = pow(2, (_P - 1) // 4, _P)
 _NEUTRAL = (0, 1, 1, 0)
@@ -87,14 +89,20 @@ def _sum_of_products(m: int, a: Point, n: int, b: Point) -> Point:
 _BASE = _decode((4 * pow(5, _P - 2, _P) % _P).to_bytes(32, "little"))
 
 
+def multiple_of_base(factor: int) -> bytes:
+    """``[factor]B``, encoded. Not in constant time."""
+    assert _BASE is not None
+    return _encode(_sum_of_products(factor, _BASE, 0, _NEUTRAL))
+
+
 def verify(public: bytes, signature: bytes, message: bytes) -> bool:
     """Whether a signature of 64 bytes over `message` is the public key's (32 bytes). Never raises for bad bytes."""
     if len(public) != 32 or len(signature) != 64 or _BASE is None:
         return False
     key, s = _decode(public), int.from_bytes(signature[32:], "little")
-    if key is None or s >= _L or _is_small(key):
+    if key is None or s >= ORDER or _is_small(key):
         return False
     digest = hashlib.sha512(signature[:32] + public + message).digest()
-    h = int.from_bytes(digest, "little") % _L
+    h = int.from_bytes(digest, "little") % ORDER
     minus_key = (_P - key[0], key[1], 1, _P - key[3])
     return _encode(_sum_of_products(s, _BASE, h, minus_key)) == signature[:32]
