@@ -65,6 +65,8 @@ class _EngineSession:
             self._session = _loaded(runtime, path, {"threads": min(2, os.cpu_count() or 1)})
         except EngineMissing as error:
             remedy = "Install the runtimes of this computer: pip install 'edgeopt[runtimes]'."
+            if runtime == "executorch":
+                remedy = "Convert a network with convert_executorch: that makes an environment with it."
             raise ModelError(f"{path.name} needs {runtime} here: {error}.", remedy=remedy) from None
         except LoadFailed as error:
             raise ModelError(f"{runtime} cannot load {path.name}: {error}") from None

@@ -28,6 +28,7 @@ _OTHER_FORMATS = {
     ".safetensors": _FUNCTION,
     ".engine": "An engine runs only where it was built; give the network that it was built from.",
     ".ort": "An .ort file cannot be changed; give the ONNX file that it was made from.",
+    ".pte": "Give the network that it was made from: a compiled program cannot be changed.",
     ".mnn": "Give the network that it was made from: its inputs' shapes are not in the file.",
     ".ncnn": "Give the network that it was made from: its inputs' shapes are not in the file.",
 }
