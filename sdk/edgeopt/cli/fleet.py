@@ -35,7 +35,7 @@ Takeover = Annotated[bool, typer.Option("--takeover", help="Take it from whoever
 
 @app.command()
 def update(
-    release: Annotated[str, typer.Argument(metavar="APP@VERSION", help="A published release.")],
+    release: Annotated[str, typer.Argument(metavar="APP[@VERSION]", help="A published release; else the newest.")],
     to: Annotated[str, typer.Option("--to", metavar="SELECTOR", help="region=north,tier!=canary; profile=pi5; all.")],
     waves: Annotated[
         str | None, typer.Option("--waves", help="1,10%,100%.  [default: 1,1-per-profile,5%,25%,100%]")

@@ -11,7 +11,7 @@ import typer
 from edgeopt.cli import options, output
 from edgeopt.errors import EXIT_USER
 
-audit = typer.Typer(no_args_is_help=True, help="The log of who changed what: show it, verify its chain.")
+audit = typer.Typer(no_args_is_help=True, help="The log of who was about to do what: show it, verify its chain.")
 
 
 def history(
@@ -94,7 +94,7 @@ def show_log(
     what: Annotated[str, typer.Option("--what", help="Only kinds that begin so: rollout, publish, keys.")] = "",
     as_json: options.Json = False,
 ) -> None:
-    """Show the newest lines."""
+    """Show the newest lines. Each is written before the deed, so that what failed has one, too."""
     from edgeopt import documents
     from edgeopt.workflow.fleet.auditing import audit_log
     from edgeopt.workflow.workspace import Workspace
@@ -126,6 +126,8 @@ def verify(
     if as_json:
         fields = {"ok": verdict.ok, "lines": verdict.lines, "head": verdict.head}
         output.print_json({**fields, "broken": verdict.broken, "reason": verdict.reason})
+    elif verdict.ok and not verdict.lines:
+        output.console().print("The log is empty.")
     elif verdict.ok:
         output.console().print(text(f"{verdict.lines} lines, all fit. {verdict.reason}".strip()))
         output.console().print(text(f"Last: {verdict.head} (keep it elsewhere; --expect asks for it)"), soft_wrap=True)

@@ -67,11 +67,14 @@ def enrol(
     from edgeopt import documents
     from edgeopt.cli.fleet_running import confirmed, failing_on
     from edgeopt.workflow.fleet.boards import enrol_board, load_fleet, select
+    from edgeopt.workflow.fleet.tree import Tree
     from edgeopt.workflow.workspace import Workspace
 
     done, errors = [], list[tuple[str, EdgeoptError]]()
     with Workspace.open() as workspace:
-        for board in select(load_fleet(workspace, Path(fleet_file) if fleet_file else None), selector):
+        boards = select(load_fleet(workspace, Path(fleet_file) if fleet_file else None), selector)
+        Tree.open(workspace)  # without keys nothing is to be asked of any board
+        for board in boards:
             try:
                 done.append(
                     enrol_board(board, workspace, confirm=lambda text: confirmed(text, yes=yes), replace=replace)

@@ -26,18 +26,19 @@ def parse_span(text: str, option: str, *, zero: bool = False) -> float:
 
 
 def parse_share(text: str, option: str, *, most: float = 1.0) -> float:
-    """`5%` and `0.05` are one twentieth.
+    """`5%` and `0.05` are one twentieth; above 1 it needs the `%`, since `50` was never meant to be fifty times.
 
     Raises:
-        UsageError: Not a number, or above `most`.
+        UsageError: Not a number, above `most`, or above 1 without `%`.
     """
     match = re.fullmatch(_NUMBER + r"\s*(%)?", text.strip())
     if match is None:
         raise UsageError(f"{option} {text!r} is not a share.", remedy=f"Say {option} 5%.")
     value = float(match.group(1)) / (100 if match.group(2) else 1)
+    if value > 1 and not match.group(2):
+        raise UsageError(f"{option} {text!r} is more than 100%.", remedy=f"Did you mean {text.strip()}%? 0.05 is 5%.")
     if value > most:
-        remedy = f"Did you mean {text.strip()}%? 0.05 is 5%." if not match.group(2) else f"At most {most * 100:g}%."
-        raise UsageError(f"{option} {text!r} is more than {most * 100:g}%.", remedy=remedy)
+        raise UsageError(f"{option} {text!r} is more than {most * 100:g}%.", remedy=f"At most {most * 100:g}%.")
     return value
 
 

@@ -100,11 +100,8 @@ def _nothing_to_do(prepared: Prepared, way: Way) -> None:
     if way.as_json:
         plain_events({"event": "end", "state": "done", "refused": list(prepared.refused), "exit_code": code})
     else:
-        output.console().print(f"Nothing is to be done: no board needs {prepared.plan.release}.", soft_wrap=True)
-        from edgeopt.report.layout import text
-
-        for line in prepared.refused:
-            output.console().print(text(f"refused: {line}", "yellow"))
+        left = f"{len(prepared.refused)} refused it" if prepared.refused else "no board needs it"
+        output.console().print(f"Nothing is to be done for {prepared.plan.release}: {left}.", soft_wrap=True)
     if code:
         raise typer.Exit(code)
 

@@ -235,9 +235,8 @@ _WORDS = {
 
 
 def _status(as_json: bool) -> None:
-    from rich.table import Table
-
     from edgeopt import documents
+    from edgeopt.report.layout import table
     from edgeopt.signing.approval import waiting
     from edgeopt.signing.condition import conditions
 
@@ -246,12 +245,12 @@ def _status(as_json: bool) -> None:
     if as_json:
         output.print_json({"roles": [documents.plain(one) for one in found], "waiting": files})
         return
-    table = Table("role", "keys (*: here)", "needed", "version", "good until (UTC)", "")
+    made = table("role", "keys (*: here)", "needed", "version", "good until, UTC", "", right=(2, 3))
     for one in found:
         keys = "\n".join(key.keyid[:16] + "*" * key.here for key in one.keys)
         until = time.strftime("%Y-%m-%d %H:%M", time.gmtime(one.expires))
         said = _WORDS[one.state].format(role=one.role)
-        table.add_row(one.role, keys, str(one.threshold), str(one.version), until, said)
-    output.console().print(table)
+        made.add_row(one.role, keys, str(one.threshold), str(one.version), until, said)
+    output.console().print(made)
     for path in files:
         _say(False, {}, f"waits for signatures: {path}")

@@ -31,8 +31,10 @@ def parse_waves(text: str) -> tuple[str, ...]:
     """
     words = tuple(word.strip() for word in text.split(","))
     shares = [_share(word) for word in words if word.endswith("%")]
-    if not all(words) or any(not 0 < share <= 100 for share in shares):
+    if not all(words):
         raise UsageError(f"{text!r} does not name waves.", remedy=_REMEDY)
+    if wrong := [word for word in words if word.endswith("%") and not 0 < _share(word) <= 100]:
+        raise UsageError(f"{text!r}: {wrong[0]!r} is no share above 0% and up to 100%.", remedy=_REMEDY)
     if sorted(set(shares)) != shares:
         raise UsageError(f"{text!r}: shares are of all boards, so they rise.", remedy="For example 1,10%,100%.")
     for word in words:

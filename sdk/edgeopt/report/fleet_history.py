@@ -20,7 +20,8 @@ def print_history(rows: Sequence[tuple[RolloutSummary, BoardProgress | None]], c
     if not rows:
         console.print("No rollout yet. Next: edgeopt fleet update APP@VERSION --to all --plan")
         return
-    made = table("rollout", "planned, UTC", "release", "state", "wave", "on the board", "why", right=(4,))
+    of_board = any(board for _, board in rows)
+    made = table("rollout", "planned, UTC", "release", "state", "wave", *["on the board"] * of_board, "why", right=(4,))
     for one, board in rows:
         went = summary.MARKS.get(board.state, board.state) if board else ""
         made.add_row(
@@ -29,7 +30,7 @@ def print_history(rows: Sequence[tuple[RolloutSummary, BoardProgress | None]], c
             text(one.release, limit=60),
             text(one.state.replace("_", " ")),
             str(one.wave),
-            text(went, STYLES.get(board.state, "") if board else ""),
+            *[text(went, STYLES.get(board.state, "") if board else "")] * of_board,
             text(board_reason(board) if board else one.reason, "dim", 160),
         )
     console.print(made)

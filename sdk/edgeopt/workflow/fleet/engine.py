@@ -210,14 +210,24 @@ class _Engine:
             point(f"{moment}.before")
             self._store.save(head, step.changed, obeyed=obeyed)
             point(f"{moment}.after")
-            self._kept = head
-            self._watcher.moved(head, step.changed)
-        if step.gate is not None:
-            self._watcher.judged(step.gate)
+        self._tell(self._kept, head, step)
+        self._kept = head
         if self._machine.may_order:
             self._ordering.set()
         else:
             self._ordering.clear()
+
+    def _tell(self, before: Rollout, head: Rollout, step: Step) -> None:
+        """The boards, what a gate says of them, and where that leads, in this order."""
+        if step.gate is None:
+            if head != before or step.changed:
+                self._watcher.moved(head, step.changed)
+            return
+        if step.changed:
+            self._watcher.moved(before, step.changed)
+        self._watcher.judged(step.gate)
+        if head != before:
+            self._watcher.moved(head, ())
 
     def _launch(self, step: Step) -> None:
         for work, boards in ((update_board, step.start), (recheck_board, step.recheck)):
