@@ -108,7 +108,9 @@ def judge(
     slower, regressed = _regressions(samples, policy)
     halting = [reason for reason in (failure_reason(mine, policy), *regressed) if reason]
     waiting = _silence(mine, strange, policy)
-    verdict, reasons = ("halt", halting) if halting else ("wait", waiting) if waiting else ("go", [])
+    verdict, reasons = (
+        ("halt", halting) if halting else ("wait", waiting) if waiting else ("go", _not_judged(committed))
+    )
     counts = Counter[str](board.state for board in mine)
     counts["quarantined"] = sum(board.board in strange for board in mine)
     shown = tuple(sorted((state, count) for state, count in counts.items() if count))
@@ -129,6 +131,21 @@ def _silence(mine: Sequence[BoardProgress], strange: frozenset[str], policy: Gat
     if said < needed:
         reasons.append(f"{said} boards run the release and can be believed, and {needed} must")
     return reasons
+
+
+def _not_judged(committed: Iterable[BoardProgress]) -> list[str]:
+    """Profiles whose latency has stopped nothing because every board that measured both releases was disturbed."""
+    disturbed: dict[str, list[str]] = {}
+    for board in committed:
+        after = board.soaked or board.after
+        if board.before is not None and after is not None:
+            disturbed.setdefault(board.profile, []).append(board.before.disturbed or after.disturbed)
+    return [
+        f"{profile or 'boards without a profile'}: latency and memory not judged, {len(found)} of {len(found)} boards "
+        f"were disturbed ({', '.join(sorted(set(found)))})"
+        for profile, found in sorted(disturbed.items())
+        if all(found)
+    ]
 
 
 @dataclass(frozen=True, eq=False)

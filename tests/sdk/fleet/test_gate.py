@@ -148,6 +148,7 @@ def test_disturbed_figures_prove_nothing() -> None:
     slow = figures(3e7, disturbed="throttled")
     verdict = judge(1, [progress(f"b{n}", before=figures(), after=slow) for n in range(9)], POLICY, 0.0)
     assert (verdict.verdict, verdict.slower) == ("go", ())
+    assert "not judged, 9 of 9 boards were disturbed (throttled)" in verdict.reasons[0]
 
 
 def test_boards_that_are_ten_times_too_good_cannot_carry_a_gate() -> None:

@@ -88,15 +88,20 @@ def _before(rollout: Rollout, changed: tuple[str, ...]) -> str:
 def restore(back: WayBack, waves: tuple[str, ...], workspace: Workspace, *, command: str) -> RolloutRequest:
     """End the rollout, publish the old content under a new counter, and say what is to be rolled out.
 
+    The rollout is paused first, so that no board is begun while keys are unlocked, and ended once the way back is
+    signed: without it, it can go on.
+
     Raises:
         EdgeoptError: The release cannot be signed.
     """
     note(workspace, "rollout.rollback", back.rollout_id, f"to {back.app}@{back.version}: {command}")
     if not back.ended:
-        give_order(back.rollout_id, "cancel", workspace)
+        give_order(back.rollout_id, "pause", workspace)
     counter = max(one.counter for one in releases(workspace, back.app)) + 1
     name = f"{back.version.partition('+')[0]}+restored.{counter}"
     notes = f"instead of {back.release}, rollout {back.rollout_id}"
     published = publish(ReleaseRequest(back.app, name, restore=back.version, notes=notes), workspace)
+    if not back.ended:
+        give_order(back.rollout_id, "cancel", workspace)
     selector = f"name in ({','.join(back.boards)})"
     return RolloutRequest(published.release.name, selector, waves, command=command)
