@@ -13,11 +13,16 @@ from edgeopt_runner.refusals import Refusal, refusal_of
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="edgeopt_runner", description="The device side of edgeopt.")
     actions = parser.add_subparsers(dest="action")
-    for name in ("serve", "door", "receive", "send", "supervise", "work", "pull", "mender"):
+    for name in ("serve", "door", "receive", "send", "stage", "supervise", "work", "stage-work", "pull", "mender"):
         action = actions.add_parser(name)
         action.add_argument("--root", required=True)
-        if name in ("receive", "send"):
+        if name in ("receive", "send", "stage", "stage-work"):
             action.add_argument("--sha256", required=True)
+        if name in ("stage", "stage-work"):
+            action.add_argument("--order", required=True)
+        if name == "stage-work":
+            action.add_argument("--requests-fd", required=True, type=int)
+            action.add_argument("--answers-fd", required=True, type=int)
         if name == "mender":
             action.add_argument("state")
             action.add_argument("files", nargs="?", default="")
@@ -30,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
             action.add_argument("--job", required=True)
         if name == "work":
             action.add_argument("--document", default="job.json")
+        if name in ("work", "stage-work"):
             action.add_argument("--events-fd", required=True, type=int)
             action.add_argument("--parent", required=True, type=int)
     return parser
@@ -44,13 +50,17 @@ def _frames_only() -> BinaryIO:
 
 
 def _converse(arguments: argparse.Namespace, answers: BinaryIO) -> int:
-    """Serve, receive or send; refusals are told to the host."""
+    """Serve, receive, send or lend a stage; refusals are told to the host."""
     from edgeopt_runner import server, transfer
 
     try:
         storage.prepare(arguments.root)
         if arguments.action == "serve":
             return server.serve(arguments.root, sys.stdin.buffer, answers)
+        if arguments.action == "stage":
+            from edgeopt_runner import stage
+
+            return stage.lend(arguments.root, arguments.sha256, arguments.order, answers)
         if arguments.action == "send":
             transfer.send(arguments.root, arguments.sha256, answers)
             return 0
@@ -70,7 +80,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.action is None:
-        parser.error("one of serve, receive, send, supervise, work, pull, mender is needed")
+        parser.error("one of serve, receive, send, stage, supervise, work, pull, mender is needed")
     faults.check()
     arguments.root = storage.expand(arguments.root)
     if arguments.action == "supervise":
@@ -81,6 +91,11 @@ def main(argv: Optional[List[str]] = None) -> int:
         from edgeopt_runner.work import work
 
         return work(arguments.root, arguments.job, arguments.document, arguments.events_fd, arguments.parent)
+    if arguments.action == "stage-work":
+        from edgeopt_runner import stage_worker
+
+        given = {"requests": arguments.requests_fd, "answers": arguments.answers_fd, "events": arguments.events_fd}
+        return stage_worker.work(arguments.root, arguments.sha256, arguments.order, given, arguments.parent)
     if arguments.action == "mender":
         from edgeopt_runner.agent.mender import module
 

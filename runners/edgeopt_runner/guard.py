@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from edgeopt_runner import ends, memory, processes
 from edgeopt_runner.protocol import CANCELLED, ERROR, MEMORY_GUARD, TIMEOUT
@@ -47,6 +47,7 @@ class GuardedWorker:
         log_path: Where what it prints goes.
         limits: What it may use.
         on_phase: Called with the phase and its monotonic time when the worker announces one.
+        descriptors: What else of ours the worker inherits, under the same numbers.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class GuardedWorker:
         log_path: str,
         limits: Limits,
         on_phase: Callable[[str, float], None],
+        descriptors: Sequence[int] = (),
     ) -> None:
         self._limits = limits
         self._on_phase = on_phase
@@ -72,7 +74,7 @@ class GuardedWorker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                pass_fds=(write_end,),
+                pass_fds=(write_end, *descriptors),
                 start_new_session=True,
                 cwd="/",
             )

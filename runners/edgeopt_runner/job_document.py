@@ -29,13 +29,12 @@ def check(root: str, job: Dict[str, Any]) -> str:
     """
     job_id = storage.check_identifier(job.get("job_id"))
     storage.check_identifier(job.get("nonce"), "nonce")
-    kind, owner = str(job.get("kind")), job.get("owner")
+    kind = str(job.get("kind"))
     if kind not in KINDS and kind not in IN_SUPERVISOR:
         known = ", ".join(sorted(KINDS) + sorted(IN_SUPERVISOR))
         raise Refusal(BAD_REQUEST, "kind is %.80r" % kind, "This runner knows %s; push a newer one." % known)
-    if not isinstance(owner, dict) or not all(isinstance(owner.get(k), str) for k in ("owner", "host", "reason")):
-        raise Refusal(BAD_REQUEST, "owner is %.80r" % (owner,), "Send owner, host and reason.")
-    _check_limits(job.get("limits", {}))
+    check_owner(job.get("owner"))
+    check_limits(job.get("limits", {}))
     if kind in IN_SUPERVISOR:
         storage.check_app(job.get("app"))
         _check_order(job, kind)
@@ -69,11 +68,18 @@ def _check_order(job: Dict[str, Any], kind: str) -> None:
         storage.check_digest(job["to_manifest"], "to_manifest")
 
 
+def check_owner(owner: Any) -> None:
+    """Refuse an owner that does not say who it is. Raises Refusal."""
+    if not isinstance(owner, dict) or not all(isinstance(owner.get(k), str) for k in ("owner", "host", "reason")):
+        raise Refusal(BAD_REQUEST, "owner is %.80r" % (owner,), "Send owner, host and reason.")
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _check_limits(limits: Any) -> None:
+def check_limits(limits: Any) -> None:
+    """Refuse deadlines and a limit of memory that are none. Raises Refusal."""
     deadlines = limits.get("deadline_seconds") or {} if isinstance(limits, dict) else None
     if not isinstance(deadlines, dict) or not all(_is_number(v) and v > 0 for v in deadlines.values()):
         raise Refusal(BAD_REQUEST, "limits are %.80r" % (limits,), "Deadlines are positive seconds by phase.")

@@ -51,10 +51,12 @@ class FileLock:
 
     Args:
         path: The lock file; made when it is not there.
+        shared: Whether others may have it at the same time who say so too; it does not tell who they are.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, shared: bool = False) -> None:
         self.path = path
+        self._shared = shared
         self._descriptor: Optional[int] = None
 
     def acquire(self) -> bool:
@@ -62,7 +64,7 @@ class FileLock:
         while True:
             descriptor = open_shared(self.path)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, (fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(descriptor)
                 return False
@@ -70,6 +72,8 @@ class FileLock:
                 break
             os.close(descriptor)  # it was removed between open and flock: that lock is nobody's
         self._descriptor = descriptor
+        if self._shared:
+            return True
         who = processes.identity(os.getpid())
         try:
             os.ftruncate(descriptor, 0)

@@ -10,6 +10,11 @@ Invocations (the bundle is `<root>/runner/<sha256>/edgeopt_runner.pyz`; PY is th
   n}``; then, unless it is there already, the raw bytes from `offset` on arrive on stdin; last a frame ``{"ok":
   true}`` or an error.
 * ``PY -I BUNDLE send --root ROOT --sha256 H``: a frame ``{"size": n}`` (or an error), then the raw bytes.
+* ``PY -I BUNDLE stage --root ROOT --sha256 H --order JSON``: lends a model until stdin closes. The order has ``owner,
+  settings, limits`` as of a job, among the deadlines ``idle``: seconds to wait for a request. First a frame ``{"ready":
+  true, "inputs": [..], "outputs": [..], "pid": n}`` or an error; then to each message (see `tensors`) whose frame has a
+  ``number`` one with that number, ``busy_ns`` (of inference itself) and the outputs, or an error. Stages of one owner
+  share the board; anything that is no request ends the stage with an error.
 
 * ``PY -I BUNDLE door --root ROOT``: forced command of a key; does one of these, as ``$SSH_ORIGINAL_COMMAND`` says.
 
