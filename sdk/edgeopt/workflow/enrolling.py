@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 from edgeopt import documents
 from edgeopt.core.device import Device
-from edgeopt.errors import DeviceError, UsageError
+from edgeopt.errors import DeviceError, RunnerError, UsageError
 from edgeopt.publishing import units
 from edgeopt.remote.client import Connection, connect
 from edgeopt.remote.untrusted import field
@@ -101,6 +102,7 @@ def enrol_device(
     root = repository_of(workspace).root()
     settings, certificates = _settings(device, pulling) if pulling is not None else ({}, "")
     with connect(device) as connection:
+        _follow(connection, workspace)
         trust = connection.request("enrol", root=root, replace=replace)
         version = int(field(trust, "root", int, f"{device.name}: enrol"))
         if pulling is None:
@@ -112,6 +114,16 @@ def enrol_device(
         started, note = _install(connection, start) if timer else ("", "")
     line = "" if started else units.cron_line(start)
     return Enrolled(device.name, version, pulling.url, key, started, line, note)
+
+
+def _follow(connection: Connection, workspace: Workspace) -> None:
+    """Bring a board that trusts an earlier root of ours to the newest; one of somebody else's stays as it is."""
+    from edgeopt.workflow.fleet.engine_live import Carrier, LiveBoard
+    from edgeopt.workflow.fleet.sources import TreeSource
+
+    if connection.request("trust").get("enrolled") is True:
+        with contextlib.suppress(RunnerError):  # it does not follow from what the board trusts: enrol says so
+            LiveBoard(connection, Carrier({}, TreeSource(workspace))).bring_trust()
 
 
 def dismiss_device(device: Device, workspace: Workspace) -> None:
