@@ -15,12 +15,14 @@ from typing import Any, TypeVar
 
 from edgeopt import home
 from edgeopt.core.device import Device, DeviceFacts
+from edgeopt.core.profile import Settings
 from edgeopt.errors import BusyError, ConnectError, EdgeoptError, LinkLostError, ProtocolError, StoreError
 from edgeopt.remote import jobs, loader, push, shell
 from edgeopt.remote.bundle import BUNDLE_NAME, Bundle, build_bundle
 from edgeopt.remote.facts import facts_of
 from edgeopt.remote.link import STALL_SECONDS, Link
 from edgeopt.remote.session import Session
+from edgeopt.remote.stage import Stage, order_of
 from edgeopt.remote.untrusted import check_digest, field, one_line
 from edgeopt_runner.protocol import LEASE_SECONDS, PROTOCOL
 
@@ -295,6 +297,23 @@ class Connection:
             status = self._ask_patiently("status", job_id=job["job_id"])
         result = self._ask_patiently("result", job_id=job["job_id"])
         return jobs.check_result(result, job, self.device.name)
+
+    def stage(self, digest: str, settings: Settings, *, doing: str, idle_seconds: float) -> Stage:
+        """Have the device load an object as a stage and answer requests; it ends with the link.
+
+        Args:
+            digest: SHA-256 of the stage, which was pushed there.
+            settings: How to run it.
+            doing: What it is, for messages: ``stage 2 of 3``.
+            idle_seconds: How long the device waits for the next request.
+
+        Raises:
+            RunnerError: It was refused; `status` is ``busy`` where the board is somebody else's.
+            DeviceError: The device cannot be reached any more.
+        """
+        link, _ = self._live()
+        order = order_of(self.owner.document(), settings, reason=doing, idle_seconds=idle_seconds)
+        return Stage(link, self.placed, digest, order, doing)
 
     def _ask_patiently(self, verb: str, **params: Any) -> dict[str, Any]:
         return self._persist(

@@ -27,7 +27,8 @@ from edgeopt.workflow.workspace import Workspace
 from edgeopt_targets import registry
 
 _DEADLINE_SECONDS = 900.0
-_LEAST_COSINE = 0.999
+LEAST_COSINE = 0.999
+"""Of a pipeline's outputs to the references, less than which they are wrong."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +118,11 @@ def split_model(request: Request, folder: Path, *, parts: int = 2, at: Sequence[
     demand_graph(request.model, "splitting")
     with tempfile.TemporaryDirectory(prefix="edgeopt-split-") as work:
         loaded = source.load_model(request.model, folder=Path(work), input_shapes=request.input_shapes)
-        return _split(loaded.path, request.model, folder, parts=parts, at=at)
+        return split_file(loaded.path, request.model, folder, parts=parts, at=at)
 
 
-def _split(path: Path, name: str, folder: Path, *, parts: int, at: Sequence[str]) -> Split:
+def split_file(path: Path, name: str, folder: Path, *, parts: int, at: Sequence[str]) -> Split:
+    """As `split_model`, of a checked file that messages call `name`."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {str(folder)!r} is a file.", remedy="Name a folder: --out stages.")
     with tempfile.TemporaryDirectory(prefix="edgeopt-stages-") as made:
@@ -180,7 +182,7 @@ def split_and_measure(
         prepared = prepare(request, workspace, said)
         said.stage("Splitting", 0)
         path = workspace.artifacts.path(prepared.model.artifact)
-        split = _split(path, request.model, folder, parts=parts, at=at)
+        split = split_file(path, request.model, folder, parts=parts, at=at)
         said.advance(f"{len(split.stages)} stages")
         offered = registry.target(profile.target).settings(profile, facts)
         settings = dataclasses.replace(thread_settings(offered, request.threads or (1,), facts)[0], sessions=1)
@@ -213,7 +215,7 @@ def _job(workspace: Workspace, prepared: Prepared, split: Split, *, settings: Se
         settings=settings,
         golden=prepared.golden.digest,
         inputs=[spec.name for spec in signature.inputs],
-        min_cosine=_LEAST_COSINE,
+        min_cosine=LEAST_COSINE,
         seconds=rounds.seconds,
         rounds=rounds.count,
     )
