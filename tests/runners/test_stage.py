@@ -10,8 +10,9 @@ import time
 import numpy as np
 import pytest
 
-from edgeopt_runner import engines, processes
+from edgeopt_runner import door, engines, processes
 from edgeopt_runner.protocol import frames, tensors
+from edgeopt_runner.refusals import Refusal
 from support.pythons import VERSIONS, interpreters
 from support.runner import OWNER, Runner
 from support.trained import trained
@@ -214,3 +215,10 @@ def test_the_oldest_python_without_a_runtime_refuses_clearly(tmp_path):
             assert "onnxruntime" in talk.first["error"]["message"]
             assert talk.process.wait(10) == 1
         assert runner.result_of("clean", force=False) == {"removed": True}
+
+
+@pytest.mark.parametrize("action", ["stage", "stage-work"])
+def test_a_key_that_may_only_talk_to_the_runner_borrows_no_stage(action):
+    with pytest.raises(Refusal) as caught:
+        door.read(f"exec python3 -I bundle {action} --root / --sha256 {'0' * 64} --order '{{}}'")
+    assert caught.value.code == "restricted"
