@@ -62,9 +62,10 @@ def _show_end(rollout: Rollout, code: int, *, as_json: bool) -> None:
 
 def _next_command(rollout: Rollout) -> str:
     name, release = rollout.rollout_id, rollout.plan.release
+    back = "rollback" if any(board.state == "committed" for board in rollout.boards) else "cancel"
     commands = {
         "halted": f"Next: edgeopt fleet report {name} --html rollout.html; then edgeopt fleet resume {name} "
-        f"or edgeopt fleet rollback {name}",
+        f"or edgeopt fleet {back} {name}",
         "done": f"Next: edgeopt fleet status; edgeopt fleet report {name} --html rollout.html",
         "cancelled": f"Next: edgeopt fleet rollback {name} takes {release} off the boards that have it",
     }

@@ -116,7 +116,8 @@ def order(name: str, command: str, *, as_json: bool) -> None:
     if as_json:
         output.print_json({"rollout": given.rollout_id, "order": command, "driven_by": given.driver})
         return
-    who = f"{given.driver} carries it out within a second" if given.driver else "nobody drives it; it stands"
+    alone = "it is cancelled" if command == "cancel" else "nobody drives it; it stands"
+    who = f"{given.driver} carries it out within a second" if given.driver else alone
     output.console().print(f"{command} of rollout {given.rollout_id}: {who}.", soft_wrap=True)
 
 

@@ -69,7 +69,7 @@ def failure_reason(boards: Sequence[BoardProgress], policy: GatePolicy) -> str:
     kinds = Counter(board.failure or "health" for board in failed)
     said = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
     bound = wilson_upper(len(failed), of, policy.confidence)
-    most = f"up to {bound:.1%} may, and {policy.max_failures:.1%} are allowed"
+    most = f"so up to {bound:.1%} of such boards may, and {policy.max_failures:.1%} are allowed"
     return f"{len(failed)} of {of} boards failed ({said}): {most}"
 
 

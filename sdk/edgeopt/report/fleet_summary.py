@@ -122,7 +122,7 @@ def sentences(rollout: Rollout) -> tuple[str, ...]:
     said = [rollout.reason] if rollout.reason else []
     words = (
         ("rolled_back", "did not stay healthy; back on what ran before"),
-        ("failed", "failed, see below"),
+        ("failed", "failed, each with its reason in the list"),
         ("bricked", "no healthy release is left there: look now"),
         ("unreachable", "not reached"),
         ("waiting", "waiting for a window, or away"),
