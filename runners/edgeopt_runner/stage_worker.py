@@ -15,6 +15,7 @@ from edgeopt_runner.engines import RunFailed, Session
 from edgeopt_runner.protocol import BAD_REQUEST, ERROR, TIMEOUT, frames, tensors
 from edgeopt_runner.refusals import Refusal
 from edgeopt_runner.server import failure
+from edgeopt_runner.transfer import BLOCK_BYTES, widen
 from edgeopt_runner.worker import Emit, Work, ended
 
 
@@ -47,12 +48,14 @@ class _Talk:
 
     def __init__(self, requests: int, answers: int, idle_seconds: float) -> None:
         self._requests, self._answers, self._idle_seconds = requests, answers, idle_seconds
+        widen(requests)
         self._reader = tensors.TensorReader(frames.FrameReader(self._read, tensors.HEAD_LIMIT_BYTES))
 
-    def _read(self, count: int) -> bytes:
+    def _read(self, _count: int) -> bytes:
+        """What is there, more than was asked for: the reader keeps it, and large tensors come in few steps."""
         if not select.select([self._requests], [], [], self._idle_seconds)[0]:
             raise Refusal(TIMEOUT + ":idle", "nothing came for %g s" % self._idle_seconds, "Open the stage again.")
-        return os.read(self._requests, count)
+        return os.read(self._requests, BLOCK_BYTES)
 
     def next(self) -> Any:
         """The next head and its arrays; ``None`` at the end. Raises Refusal."""

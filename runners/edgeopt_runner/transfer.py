@@ -151,11 +151,7 @@ def check_space(folder: str, rest_bytes: int) -> None:
 
 def _copy(source: int, descriptor: int, count: int, digest: Any) -> int:
     """Move up to `count` bytes, hashing them on the way; fewer when the source ends or falls silent."""
-    if stat.S_ISFIFO(os.fstat(source).st_mode):
-        try:
-            fcntl.fcntl(source, _F_SETPIPE_SZ, BLOCK_BYTES)
-        except OSError:
-            pass  # above the user's quota of pipe pages; it works with the small pipe too
+    widen(source)
     left = count
     while left and select.select([source], [], [], IDLE_SECONDS)[0]:
         block = os.read(source, min(left, BLOCK_BYTES))
@@ -167,6 +163,15 @@ def _copy(source: int, descriptor: int, count: int, digest: Any) -> int:
         while rest:
             rest = rest[os.write(descriptor, rest) :]
     return count - left
+
+
+def widen(source: int) -> None:
+    """Let a pipe hold a whole block; nothing happens where it is none."""
+    if stat.S_ISFIFO(os.fstat(source).st_mode):
+        try:
+            fcntl.fcntl(source, _F_SETPIPE_SZ, BLOCK_BYTES)
+        except OSError:
+            pass  # above the user's quota of pipe pages; it works with the small pipe too
 
 
 def send(root: str, digest: str, answers: BinaryIO) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeopt.core.profile import Settings
-from edgeopt.errors import LinkLostError, ProtocolError
+from edgeopt.errors import LinkLostError, ProtocolError, UsageError
 from edgeopt.remote.link import Channel, Link
 from edgeopt.remote.loader import Placed
 from edgeopt.remote.session import next_frame, refuse
@@ -32,7 +32,7 @@ class Answer:
     Attributes:
         outputs: By name.
         busy_ns: What inference itself took there.
-        there_ns: From the first byte sent to the head of the answer, less `busy_ns`: the feeds' way, and the link's
+        there_ns: From the call to the head of the answer, less `busy_ns`: the feeds' way, and the link's
             latency both ways.
         back_ns: From there to the last byte: the outputs' way.
     """
@@ -91,11 +91,12 @@ class Stage:
             RunnerError: The stage failed or was ended; `status` has the code.
             ProtocolError: The answer is none.
             LinkLostError: The device went away.
+            UsageError: The feeds are larger than a message holds, or no numbers.
         """
         self._number += 1
-        message = tensors.encode({"number": self._number}, {name: feeds[name] for name in self.inputs})
         with self._link.guard(self._doing, RUN_SECONDS):
             start = time.perf_counter_ns()
+            message = self._message(feeds)
             with contextlib.suppress(OSError):  # the stage ended; what it has to say comes next
                 self._channel.write(message)
             head = self._next(self._channel)
@@ -108,6 +109,12 @@ class Stage:
         if not 0 <= busy_ns <= begun - start:
             raise ProtocolError(f"{self.name}: it says that it computed for {busy_ns} ns of {begun - start}.")
         return Answer(outputs, busy_ns, begun - start - busy_ns, done - begun)
+
+    def _message(self, feeds: Feeds) -> bytes:
+        try:
+            return tensors.encode({"number": self._number}, {name: feeds[name] for name in self.inputs})
+        except tensors.TensorError as error:
+            raise UsageError(f"{self.name}: {error}.", remedy="Cut at other tensors.") from None
 
     def _next(self, channel: Channel) -> dict[str, Any]:
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeopt.errors import DeviceError, LinkLostError, ProtocolError
+from edgeopt.errors import DeviceError, LinkLostError, ProtocolError, UsageError
 from edgeopt.remote.loader import Placed
 from edgeopt.remote.local import LocalLink
 from edgeopt.remote.stage import Stage
@@ -67,6 +67,11 @@ def test_an_answer_that_is_none_names_the_device_and_the_stage(
 ) -> None:
     with stage_that_says(tmp_path, READY, said) as stage, pytest.raises(kind, match=r"^board: stage 1 of 2: "):
         stage.run(FEEDS)
+
+
+def test_feeds_that_are_no_numbers_are_refused_here(tmp_path: Path) -> None:
+    with stage_that_says(tmp_path, READY) as stage, pytest.raises(UsageError, match="no numbers"):
+        stage.run({"x": np.array(["a"])})
 
 
 def test_a_refusal_is_told_with_its_code(tmp_path: Path) -> None:
