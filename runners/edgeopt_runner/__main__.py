@@ -50,17 +50,22 @@ def _frames_only() -> BinaryIO:
 
 
 def _converse(arguments: argparse.Namespace, answers: BinaryIO) -> int:
-    """Serve, receive, send or lend a stage; refusals are told to the host."""
-    from edgeopt_runner import server, transfer
+    """Serve, receive, send or lend a stage; refusals are told to the host.
 
+    Each imports no more than it needs: on a slow board what is compiled at a start takes longer than a small object.
+    """
     try:
         storage.prepare(arguments.root)
         if arguments.action == "serve":
+            from edgeopt_runner import server
+
             return server.serve(arguments.root, sys.stdin.buffer, answers)
         if arguments.action == "stage":
             from edgeopt_runner import stage
 
             return stage.lend(arguments.root, arguments.sha256, arguments.order, answers)
+        from edgeopt_runner import transfer
+
         if arguments.action == "send":
             transfer.send(arguments.root, arguments.sha256, answers)
             return 0
@@ -70,7 +75,9 @@ def _converse(arguments: argparse.Namespace, answers: BinaryIO) -> int:
     except BrokenPipeError:
         return 1
     except (Refusal, OSError) as error:
-        frames.write(answers, server.failure(refusal_of(error)))
+        from edgeopt_runner.server import failure
+
+        frames.write(answers, failure(refusal_of(error)))
         return 1
     return 0
 

@@ -36,13 +36,18 @@ def interpreters(root: str) -> List[str]:
     return found + [sys.executable]
 
 
-def find(root: str) -> List[Dict[str, Any]]:
-    """The fields of `edgeopt.core.device.RuntimeFacts`, one for each runtime, of the first interpreter that has it."""
+def find(root: str, only: str = "") -> List[Dict[str, Any]]:
+    """The fields of `edgeopt.core.device.RuntimeFacts`, one for each runtime, of the first interpreter that has it.
+
+    Args:
+        root: The runner's root.
+        only: The one that is asked for; empty: all, which takes a small board a while the first time.
+    """
     cache = storage.read_json(os.path.join(root, CACHE))
     asked: Dict[str, Any] = {}
     found: Dict[str, Dict[str, Any]] = {}
     for interpreter in interpreters(root):
-        for name in engines.names():
+        for name in [only] if only else engines.names():
             key = "%s %s" % (name, _identity(interpreter))
             entry = asked.get(key) or cache.get(key)
             if not _fresh(entry):

@@ -6,7 +6,7 @@ import platform
 import time
 from typing import Any, BinaryIO, Callable, Dict
 
-from edgeopt_runner import cleanup, door, jobs, leases, patch_streams, processes, storage, transfer
+from edgeopt_runner import door, jobs, leases, patch_streams, processes, storage, transfer
 from edgeopt_runner.protocol import BAD_REQUEST, PROTOCOL, RUNNER_VERSION, UNKNOWN_VERB, frames
 from edgeopt_runner.refusals import Refusal, refusal_of
 from edgeopt_runner.results import one_line
@@ -95,6 +95,8 @@ def _apps(root: str, _params: Params) -> Dict[str, Any]:
 
 
 def _gc(root: str, params: Params) -> Dict[str, Any]:
+    from edgeopt_runner import cleanup
+
     return cleanup.collect_garbage(root, _param(params, "keep", list, []), _param(params, "tight", bool, False))
 
 
@@ -111,6 +113,8 @@ def _releases(root: str, params: Params) -> Dict[str, Any]:
 
 
 def _clean(root: str, params: Params) -> Dict[str, Any]:
+    from edgeopt_runner import cleanup
+
     return cleanup.clean(root, _param(params, "force", bool, False))
 
 

@@ -20,7 +20,7 @@ from support.board_updates import CHECKS, act, assert_sound, bring, install, sta
 
 @pytest.fixture(autouse=True)
 def runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtimes, "find", lambda root: [{"name": "onnxruntime", "version": "1.20.1"}])
+    monkeypatch.setattr(runtimes, "find", lambda root, only="": [{"name": "onnxruntime", "version": "1.20.1"}])
 
 
 @pytest.fixture

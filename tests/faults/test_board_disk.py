@@ -30,14 +30,14 @@ from support.failing_disk import failing
 
 @pytest.fixture(autouse=True)
 def runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtimes, "find", lambda root: [{"name": "onnxruntime", "version": "1.20.1"}])
+    monkeypatch.setattr(runtimes, "find", lambda root, only="": [{"name": "onnxruntime", "version": "1.20.1"}])
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A board that runs 1.1.0, ran 1.0.0 and has 1.2.0 sent to it."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(runtimes, "find", lambda root: [{"name": "onnxruntime", "version": "1.20.1"}])
+    patch.setattr(runtimes, "find", lambda root, only="": [{"name": "onnxruntime", "version": "1.20.1"}])
     root = tmp_path_factory.mktemp("board")
     (root / "objects").mkdir()
     install(root, b"model one", "1.0.0", 1)

@@ -62,7 +62,7 @@ SCENARIOS = {
 
 @pytest.fixture(autouse=True)
 def runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtimes, "find", lambda root: [{"name": "onnxruntime", "version": "1.20.1"}])
+    monkeypatch.setattr(runtimes, "find", lambda root, only="": [{"name": "onnxruntime", "version": "1.20.1"}])
 
 
 @pytest.fixture

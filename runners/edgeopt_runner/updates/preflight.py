@@ -181,10 +181,8 @@ def _entry(root: str, manifest: Manifest, profile: str) -> Entry:
 
 
 def _runtime_version(root: str, name: str) -> Optional[str]:
-    for found in runtimes.find(root):
-        if found["name"] == name:
-            return str(found.get("version", ""))
-    return None
+    versions = [str(found.get("version", "")) for found in runtimes.find(root, only=name) if found["name"] == name]
+    return versions[0] if versions else None
 
 
 def is_older(version: str, least: str) -> bool:

@@ -30,7 +30,7 @@ from support.board_updates import (
 @pytest.fixture(autouse=True)
 def runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     """A board with a runtime, without the seconds that importing all of them takes."""
-    monkeypatch.setattr(runtimes, "find", lambda root: [{"name": "onnxruntime", "version": "1.20.1"}])
+    monkeypatch.setattr(runtimes, "find", lambda root, only="": [{"name": "onnxruntime", "version": "1.20.1"}])
 
 
 @pytest.fixture
