@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from edgeopt.core.release import HealthFigures
 from edgeopt.core.rollout import BoardProgress, GatePolicy, GateVerdict
-from edgeopt.fleet.regression import Array, Change, change_of_logs, outliers
+from edgeopt.fleet.regression import DISTURBED_SPREAD, USUAL_SPREAD, Array, Change, change_of_logs, outliers
 
 FAILED = frozenset({"failed", "rolled_back", "bricked"})
 _AWAY = frozenset({"unreachable", "waiting"})
+_LEAST_QUIET = 3
+"""With so many boards that nothing disturbed, those that something did are not asked."""
 _FIGURES = ("median latency", "95th percentile", "memory")
 _NOTHING = (1.0, 1.0, 1.0, math.nan, math.nan, math.nan)
 
@@ -108,9 +110,7 @@ def judge(
     slower, regressed = _regressions(samples, policy)
     halting = [reason for reason in (failure_reason(mine, policy), *regressed) if reason]
     waiting = _silence(mine, strange, policy)
-    verdict, reasons = (
-        ("halt", halting) if halting else ("wait", waiting) if waiting else ("go", _not_judged(committed))
-    )
+    verdict, reasons = ("halt", halting) if halting else ("wait", waiting) if waiting else ("go", _doubts(samples))
     counts = Counter[str](board.state for board in mine)
     counts["quarantined"] = sum(board.board in strange for board in mine)
     shown = tuple(sorted((state, count) for state, count in counts.items() if count))
@@ -133,18 +133,13 @@ def _silence(mine: Sequence[BoardProgress], strange: frozenset[str], policy: Gat
     return reasons
 
 
-def _not_judged(committed: Iterable[BoardProgress]) -> list[str]:
-    """Profiles whose latency has stopped nothing because every board that measured both releases was disturbed."""
-    disturbed: dict[str, list[str]] = {}
-    for board in committed:
-        after = board.soaked or board.after
-        if board.before is not None and after is not None:
-            disturbed.setdefault(board.profile, []).append(board.before.disturbed or after.disturbed)
+def _doubts(samples: Mapping[str, _Sample]) -> list[str]:
+    """Profiles of which too few boards were quiet for a small regression to show."""
     return [
-        f"{profile or 'boards without a profile'}: latency and memory not judged, {len(found)} of {len(found)} boards "
-        f"were disturbed ({', '.join(sorted(set(found)))})"
-        for profile, found in sorted(disturbed.items())
-        if all(found)
+        f"{profile or 'boards without a profile'}: {len(sample.disturbed)} of {len(sample.names)} boards were "
+        f"disturbed ({', '.join(sorted(set(sample.disturbed)))}), so that only a large regression would have shown"
+        for profile, sample in samples.items()
+        if sample.spread > USUAL_SPREAD
     ]
 
 
@@ -154,12 +149,16 @@ class _Sample:
 
     Attributes:
         names: Of the boards.
+        disturbed: What disturbed those that were.
+        spread: Usual for their log ratios.
         odd: [boards], whether a board's change of anything is not like that of the others.
-        change: [boards, figures], log ratio of now to before; NaN where either was not measured, or was disturbed.
+        change: [boards, figures], log ratio of now to before; NaN where either was not measured.
         drift: The same of the end of the soak to its beginning.
     """
 
     names: list[str]
+    disturbed: list[str]
+    spread: float
     odd: NDArray[np.bool_]
     change: Array
     drift: Array
@@ -177,15 +176,29 @@ def _samples(committed: Iterable[BoardProgress]) -> dict[str, _Sample]:
 
 
 def _sample(members: Sequence[BoardProgress]) -> _Sample:
-    change = _logs([_six(board.before, board.soaked or board.after) for board in members])
-    drift = _logs([_six(board.after, board.soaked) for board in members])
+    """Quiet boards speak for a profile; where there are too few, all do: old and new took turns on each of them, so
+    that what disturbed one disturbed the other.
+    """
+    said = [board.before is not None and board.after is not None for board in members]
+    words = [_disturbance(board) for board in members]
+    enough = sum(known and not word for known, word in zip(said, words, strict=True)) >= _LEAST_QUIET
+    taken = [board for board, word in zip(members, words, strict=True) if not (enough and word)]
+    change = _logs([_six(board.before, board.soaked or board.after) for board in taken])
+    drift = _logs([_six(board.after, board.soaked) for board in taken])
     odd = np.logical_or.reduce([outliers(column) for column in change.T])
-    return _Sample([board.board for board in members], odd, change, drift)
+    disturbed = [] if enough else [word for word in words if word]
+    spread = DISTURBED_SPREAD if disturbed else USUAL_SPREAD
+    return _Sample([board.board for board in taken], disturbed, spread, odd, change, drift)
+
+
+def _disturbance(board: BoardProgress) -> str:
+    figures = [one for one in (board.before, board.soaked or board.after) if one is not None]
+    return ",".join(sorted({word for one in figures for word in one.disturbed.split(",") if word}))
 
 
 def _six(first: HealthFigures | None, second: HealthFigures | None) -> tuple[float, ...]:
-    """The figures of both, where both were measured undisturbed."""
-    if first is None or second is None or first.disturbed or second.disturbed:
+    """The figures of both, where both were measured."""
+    if first is None or second is None:
         return _NOTHING
     before = first.median_ns, first.p95_ns, first.memory_bytes
     return *before, second.median_ns, second.p95_ns, second.memory_bytes
@@ -210,7 +223,7 @@ def _regressions(
         for column, name in enumerate(_FIGURES):
             limit = policy.max_memory if name == "memory" else policy.max_slower
             for logs, when in ((change[:, column], "than before"), (drift[:, column], "after the soak")):
-                found = change_of_logs(logs[~np.isnan(logs)], confidence)
+                found = change_of_logs(logs[~np.isnan(logs)], confidence, sample.spread)
                 if found is not None and found.low > limit:
                     reasons.append(_worse(name, profile, found, limit, when))
                 if found is not None and (column, when) == (0, "than before"):

@@ -18,10 +18,15 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+USUAL_SPREAD = 0.15
+"""Of a board's log ratio: two measurements of some 10 % noise."""
+
+DISTURBED_SPREAD = 0.30
+"""The same of a board that does other work meanwhile, or that heat slows."""
+
 _TRIM = 0.2
-_PRIOR_SPREAD = 0.15
 _PRIOR_WEIGHT = 8.0
-"""The usual spread of a board's log ratio (two measurements of some 10 % noise), worth as much as this many boards."""
+"""What is usual is worth as much as this many boards."""
 _OUTLIER = 3.5
 _LEAST_SCALE = 0.02
 
@@ -57,8 +62,8 @@ def change_of(pairs: Sequence[tuple[float, float]], confidence: float) -> Change
     )
 
 
-def change_of_logs(logs: Array, confidence: float) -> Change | None:
-    """The same from log ratios, [boards]."""
+def change_of_logs(logs: Array, confidence: float, spread: float = USUAL_SPREAD) -> Change | None:
+    """The same from log ratios, [boards], which usually have this spread."""
     count = logs.size
     if not count:
         return None
@@ -66,20 +71,20 @@ def change_of_logs(logs: Array, confidence: float) -> Change | None:
     cut = min(math.ceil(_TRIM * count), (count - 1) // 2) if count > 2 else 0
     kept = ordered[cut : count - cut]
     middle = float(kept.mean())
-    spread, freedom = _moderated(np.clip(ordered, kept[0], kept[-1]), cut)
-    half = student_quantile(confidence, freedom) * spread
+    error, freedom = _moderated(np.clip(ordered, kept[0], kept[-1]), cut, spread)
+    half = student_quantile(confidence, freedom) * error
     low, high = (math.expm1(value) for value in (middle - half, middle + half))
     return Change(math.expm1(middle), low, high, count)
 
 
-def _moderated(winsorised: Array, cut: int) -> tuple[float, float]:
+def _moderated(winsorised: Array, cut: int, spread: float) -> tuple[float, float]:
     """Standard error of the trimmed mean, and its degrees of freedom."""
     count = winsorised.size
     own = max(0, count - 2 * cut - 1)
     variance = float(winsorised.var(ddof=1)) if own else 0.0
     # what trimming takes from the spread of a normal sample is given back, so that both terms speak of one board
     per_board = variance / (1 - 2 * cut / count) ** 2
-    pooled = (_PRIOR_WEIGHT * _PRIOR_SPREAD**2 + own * per_board) / (_PRIOR_WEIGHT + own)
+    pooled = (_PRIOR_WEIGHT * spread**2 + own * per_board) / (_PRIOR_WEIGHT + own)
     return math.sqrt(pooled / count), _PRIOR_WEIGHT + own
 
 

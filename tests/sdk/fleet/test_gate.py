@@ -144,11 +144,24 @@ def test_what_becomes_slower_during_the_soak_is_found() -> None:
     assert any("after the soak" in reason for reason in judge(1, warm, POLICY, 0.0).reasons)
 
 
-def test_disturbed_figures_prove_nothing() -> None:
-    slow = figures(3e7, disturbed="throttled")
-    verdict = judge(1, [progress(f"b{n}", before=figures(), after=slow) for n in range(9)], POLICY, 0.0)
-    assert (verdict.verdict, verdict.slower) == ("go", ())
-    assert "not judged, 9 of 9 boards were disturbed (throttled)" in verdict.reasons[0]
+def disturbed(slower: float, count: int = 3) -> list[BoardProgress]:
+    busy = figures(1e7, disturbed="contended")
+    return [progress(f"busy{n}", before=busy, after=figures(1e7 * (1 + slower))) for n in range(count)]
+
+
+def test_where_every_board_is_busy_only_a_large_regression_shows_and_the_gate_says_so() -> None:
+    verdict = judge(1, disturbed(0.20), POLICY, 0.0)
+    assert verdict.verdict == "go"
+    assert "3 of 3 boards were disturbed (contended), so that only a large regression" in verdict.reasons[0]
+    assert judge(1, disturbed(0.65), POLICY, 0.0).verdict == "halt"
+    assert judge(1, disturbed(0.20, count=60), POLICY, 0.0).verdict == "halt", "many boards show less"
+
+
+def test_busy_boards_are_not_asked_where_quiet_ones_can_speak() -> None:
+    quiet = [progress(f"b{n}", before=figures(), after=figures()) for n in range(3)]
+    verdict = judge(1, quiet + disturbed(2.0, count=6), POLICY, 0.0)
+    assert (verdict.verdict, verdict.reasons) == ("go", ())
+    assert verdict.slower[0][1] == pytest.approx(0)
 
 
 def test_boards_that_are_ten_times_too_good_cannot_carry_a_gate() -> None:
