@@ -253,6 +253,7 @@ def _board_manifest(store: ReleaseStore, wanted: order.Order, judged: preflight.
         "profile": wanted.profile,
         "signed": judged.signed,
         "revoked": list(release.revoked),
+        "restores": release.restores,
     }
 
 

@@ -103,6 +103,13 @@ def test_a_disturbed_board_says_nothing_about_the_release(board: Path) -> None:
     assert install(board, b"model two", "1.1.0", 2)["outcome"] == "committed"
 
 
+def test_a_disturbed_board_takes_what_brings_an_earlier_release_back_if_its_outputs_are_right(board: Path) -> None:
+    slow = figures(samples_ns=[9_000_000] * 5, disturbed="contended")
+    assert install(board, b"model two", "1.1.0", 2)["outcome"] == "committed"
+    assert install(board, b"model one", "1.0.0+r", 3, wrong, restores="1.0.0")["outcome"] == "aborted"
+    assert install(board, b"model one", "1.0.0+r", 3, lambda job: slow, restores="1.0.0")["outcome"] == "committed"
+
+
 def test_a_release_that_keeps_its_limits_on_a_disturbed_board_passes(board: Path) -> None:
     found = install(board, b"model two", "1.1.0", 2, lambda job: figures(disturbed="contended"))
     assert (found["outcome"], found["after"]["disturbed"]) == ("committed", "contended")
