@@ -53,15 +53,16 @@ def command(board: Sshd, capsys: pytest.CaptureFixture[str]) -> Command:
     return Command(capsys)
 
 
-def stage_processes(folder: Path, root: Path | None = None) -> list[int]:
-    """Pids of the stages that run under a folder."""
+def stage_processes(folder: Path, *actions: str) -> list[int]:
+    """Pids of the stages, and of their workers, whose root lies in a folder."""
     found = []
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = entry.read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-        if {"stage", "stage-work"} & set(words) and any(word.startswith(str(root or folder)) for word in words):
+        wanted = set(actions or ("stage", "stage-work"))
+        if wanted & set(words) and any(word.startswith(str(folder)) for word in words):
             found.append(int(entry.parent.name))
     return found
 
@@ -129,10 +130,8 @@ def while_measuring(command: Command, folder: Path, break_it: threading.Thread) 
 
 def test_a_stage_that_dies_ends_the_run_with_one_error(command: Command, board: Sshd, tmp_path: Path) -> None:
     def kill_the_stage() -> None:
-        root = board.home / ".edgeopt"
-        pids = eventually(lambda: len(found := stage_processes(tmp_path, root)) > 1 and found)
-        worker = next(pid for pid in pids if b"stage-work" in Path(f"/proc/{pid}/cmdline").read_bytes())
-        eventually(lambda: len(stage_processes(tmp_path)) == 6)  # three stages are open: two here, one there
+        eventually(lambda: len(stage_processes(tmp_path, "stage-work")) == 3, seconds=200)  # two here, one there
+        (worker,) = stage_processes(board.home, "stage-work")
         os.kill(worker, signal.SIGKILL)
 
     outcome = while_measuring(command, tmp_path, threading.Thread(target=kill_the_stage))
@@ -143,9 +142,8 @@ def test_a_stage_that_dies_ends_the_run_with_one_error(command: Command, board: 
 
 def test_a_link_that_dies_ends_the_run_with_one_error(command: Command, board: Sshd, tmp_path: Path) -> None:
     def cut_the_link() -> None:
-        root = board.home / ".edgeopt"
-        eventually(lambda: len(stage_processes(tmp_path)) == 6)
-        pid = stage_processes(tmp_path, root)[0]
+        eventually(lambda: len(stage_processes(tmp_path, "stage-work")) == 3, seconds=200)
+        pid = stage_processes(board.home, "stage")[0]
         while "sshd" not in (name := Path(f"/proc/{pid}/comm").read_text()):
             pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
             assert pid > 1, name
