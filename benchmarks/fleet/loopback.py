@@ -114,17 +114,19 @@ def public(server: Sshd) -> str:
 
 
 def enrol(boards: Loopback) -> None:
-    """Have the boards trust our root, and keep a copy of how they are then."""
-
-    def one(server: Sshd) -> None:
-        words = [EDGEOPT, "fleet", "enrol", server.folder.name, "--json"]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(done.stdout + done.stderr)
+    """Have the boards trust our root, ask them once what they would do, and keep a copy of how they are then."""
+    with ThreadPoolExecutor(ENROLLED_AT_ONCE) as pool:
+        list(pool.map(lambda server: edgeopt("enrol", server.folder.name), boards.servers))
+    edgeopt("update", f"{APP}@{VERSION}", "--to", "all", "--plan", "--concurrency", str(ENROLLED_AT_ONCE))
+    for server in boards.servers:
         shutil.copytree(server.home / ".edgeopt", server.folder / "enrolled", symlinks=True)
 
-    with ThreadPoolExecutor(ENROLLED_AT_ONCE) as pool:
-        list(pool.map(one, boards.servers))
+
+def edgeopt(*words: str) -> None:
+    """A command of the fleet; an error where it fails."""
+    done = subprocess.run([EDGEOPT, "fleet", *words, "--json"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stdout + done.stderr)
 
 
 def made_model(folder: Path, mib: int) -> tuple[Path, Path]:
