@@ -10,6 +10,7 @@ import functools
 import lzma
 import shlex
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Sequence
@@ -30,6 +31,9 @@ FIRST_FRAME_SECONDS = 20.0
 _START_SECONDS = 60.0
 _NEWEST_MINOR, _OLDEST_MINOR = 15, 6
 _MARK = "@@edgeopt"
+_ONE_PACKER = threading.Lock()
+"""Threads that connect at once would each compress it, for half a second: a cache alone does not make them wait."""
+
 
 # The login shell may be any; `exec /bin/sh -c` with one quoted word is the same in all of them.
 _FIND_PYTHON = (
@@ -106,9 +110,14 @@ def _sound(document: dict[str, Any], where: str) -> dict[str, Any]:
     return document
 
 
-@functools.lru_cache(maxsize=4)
 def packed(bundle: Bundle) -> dict[str, bytes]:
     """The bundle as it travels, by the device's library for it: in one piece, which is a quarter of it or less."""
+    with _ONE_PACKER:
+        return _packed(bundle)
+
+
+@functools.lru_cache(maxsize=4)
+def _packed(bundle: Bundle) -> dict[str, bytes]:
     data = bundle.path.read_bytes()
     return {"zlib": zlib.compress(data, 9), "lzma": lzma.compress(data, preset=9)}
 
