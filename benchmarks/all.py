@@ -9,14 +9,25 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("startup", "runner", "push", "int8", "parallel", "compression/run", "demo")
+BENCHMARKS = (
+    "startup",
+    "runner",
+    "push",
+    "int8",
+    "parallel",
+    "compression/run",
+    "fleet/boards",
+    "fleet/hosts --peers",
+    "demo",
+)
 
 
 def main() -> None:
     """Run them in child processes, so that none disturbs the next."""
     for name in BENCHMARKS:
         print(f"\n== {name} ==", flush=True)
-        subprocess.run([sys.executable, str(Path(__file__).parent / f"{name}.py")], check=True)
+        script, *words = name.split()
+        subprocess.run([sys.executable, str(Path(__file__).parent / f"{script}.py"), *words], check=True)
 
 
 if __name__ == "__main__":

@@ -36,10 +36,11 @@ def main() -> None:
     parser.add_argument("--forks", type=int, default=50, help="hosts at a time, for every tool")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", action="store_true", help="time the other tools too")
+    parser.add_argument("--only", nargs="*", default=[], metavar="TOOL", help="of them those whose name begins so")
     arguments = parser.parse_args()
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=memory) as name:
-        peers = available() if arguments.peers else []
+        peers = available(arguments.only) if arguments.peers else []
         with loopback(Path(name, "fleet"), arguments.hosts, arguments.mib) as boards:
             forks = min(arguments.forks, arguments.hosts)
             print(f"{arguments.hosts} hosts, a model of {arguments.mib} MiB, {forks} at a time, {os.cpu_count()} cores")
@@ -49,10 +50,10 @@ def main() -> None:
     sys.exit(0 if met else 1)
 
 
-def available() -> list[Peer]:
+def available(only: list[str]) -> list[Peer]:
     """The tools that are here or can be installed; of the others, why not."""
     found = []
-    for peer in PEERS:
+    for peer in PEERS if not only else [one for one in PEERS if one.name.startswith(tuple(only))]:
         try:
             peer.install()
             found.append(peer)
@@ -73,6 +74,7 @@ def transfers(boards: Loopback, forks: int, peers: list[Peer], rounds: int) -> d
             started = time.perf_counter()
             ways[name]()
             seconds[name].append(time.perf_counter() - started)
+            print(f"  round {number + 1}: {name} {seconds[name][-1]:.1f} s", file=sys.stderr, flush=True)
             boards.check(copies=name != TRANSFER)
     return seconds
 
