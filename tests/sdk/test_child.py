@@ -147,7 +147,10 @@ def test_a_child_has_our_variables_folder_and_import_path_of_now(
         assert found == [str(place), number, str(place)]
 
 
-def test_a_second_call_finds_loaded_what_the_first_needed_and_a_crash_stays_its_own(tmp_path: Path) -> None:
+def test_a_second_call_finds_loaded_what_the_first_needed_and_a_crash_stays_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_OF_THIS_TEST", "1")  # a nursery of its own, which no other test has used
     (tmp_path / "heavy.py").write_text(
         "import os, sys\n"
         "def needs(crash):\n"

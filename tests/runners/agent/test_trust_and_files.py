@@ -10,7 +10,7 @@ import pytest
 
 from edgeopt_runner import storage
 from edgeopt_runner.agent.board import Board
-from edgeopt_runner.agent.memory import Memory
+from edgeopt_runner.agent.memory import WHOLE_POLLS, Memory
 from edgeopt_runner.agent.patience import Patience
 from edgeopt_runner.agent.tree import Tree
 from edgeopt_runner.agent.web import Web
@@ -53,6 +53,7 @@ def test_what_is_signed_is_found_and_a_second_look_asks_for_two_small_files(
     root: str, nginx: Nginx, tree: PullTree
 ) -> None:
     board, memory = Board(root), Memory(root)
+    memory.polls = 1
     board.refresh(store(nginx.url()), memory)
     memory.save()
     assert board.offered(()) == ["rollouts/digits.json"]
@@ -63,6 +64,19 @@ def test_what_is_signed_is_found_and_a_second_look_asks_for_two_small_files(
     again.refresh(store(nginx.url()), Memory(root))
     assert [status for _, _, status in nginx.requests] == [404, 304]
     assert again.offered(()) == ["rollouts/digits.json"]
+
+
+def test_every_so_many_polls_a_store_that_always_says_nothing_new_is_asked_for_the_whole_file(
+    root: str, nginx: Nginx, tree: PullTree
+) -> None:
+    board, memory = Board(root), Memory(root)
+    board.refresh(store(nginx.url("lying")), memory)
+    tree.publish()
+    seen = []
+    for memory.polls in range(WHOLE_POLLS - 1, WHOLE_POLLS + 1):
+        board.refresh(store(nginx.url("lying")), memory)
+        seen.append(board.versions()["timestamp"])
+    assert seen == [1, 2]
 
 
 def test_new_metadata_and_a_rotated_key_are_followed(root: str, nginx: Nginx, tree: PullTree) -> None:
@@ -107,6 +121,7 @@ def test_a_store_that_always_says_nothing_new_is_found_out_when_the_timestamp_ex
     root: str, nginx: Nginx, tree: PullTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     board, memory = Board(root), Memory(root)
+    memory.polls = 1
     board.refresh(store(nginx.url("lying")), memory)
     tree.publish()
     board.refresh(store(nginx.url("lying")), memory)
