@@ -138,7 +138,7 @@ def enter(root: str, answers: BinaryIO) -> int:
         return 1
     except (Refusal, OSError) as error:
         refusal = refusal_of(error)
-        sys.stderr.write("edgeopt: %s %s\n" % (refusal.message, refusal.remedy))
+        sys.stderr.write("edgeopt: %s\n" % refusal.sentences)
         frames.write(answers, server.failure(refusal))
         return 126
     return 0

@@ -60,7 +60,7 @@ def install(root: str, job: Dict[str, Any]) -> Dict[str, Any]:
         environment = _install(root, job)
     except (Refusal, OSError) as error:
         refusal = refusal_of(error)
-        detail = " ".join(filter(None, (refusal.message, refusal.remedy)))
+        detail = refusal.sentences
         return {"status": refusal.code, "detail": detail, "environment": None}
     return {"status": protocol.OK, "detail": "", "environment": environment}
 

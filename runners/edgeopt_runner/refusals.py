@@ -23,6 +23,12 @@ class Refusal(Exception):
         self.message = message
         self.remedy = remedy
 
+    @property
+    def sentences(self) -> str:
+        """Message and remedy as people read them, with a full stop between."""
+        stop = "." if self.message[-1:] not in ("", ".", "!", "?", ":") else ""
+        return "%s%s %s" % (self.message, stop, self.remedy) if self.remedy else self.message
+
 
 def refusal_of(error: BaseException) -> Refusal:
     """The refusal that tells of any exception: full and read-only disks by their own codes, the rest as ``error``."""

@@ -123,7 +123,7 @@ def _answer(root: str, job: Dict[str, Any], act: Callable[[ReleaseStore], str]) 
             status, detail = protocol.OK, act(store)
     except (Refusal, OSError) as error:
         refusal = refusal_of(error)
-        status, detail = refusal.code, " ".join(filter(None, (refusal.message, refusal.remedy)))
+        status, detail = refusal.code, refusal.sentences
     return {"status": status, "detail": detail, "deployment": _deployment(store, detail)}
 
 

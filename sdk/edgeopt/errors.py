@@ -34,7 +34,8 @@ class EdgeoptError(Exception):
         return type(self).__name__
 
     def __str__(self) -> str:
-        return f"{self.message} {self.remedy}".strip() if self.remedy else self.message
+        stop = "" if self.message[-1:] in ("", ".", "!", "?", ":") else "."
+        return f"{self.message}{stop} {self.remedy}".strip() if self.remedy else self.message
 
 
 class UsageError(EdgeoptError, ValueError):

@@ -62,7 +62,7 @@ def preflight(root: str, order: Order) -> Dict[str, Any]:
     except (Refusal, OSError) as error:
         refusal = refusal_of(error)
         action = SKIP if isinstance(error, Skip) else REFUSE
-        reason = " ".join(filter(None, (refusal.message, refusal.remedy)))
+        reason = refusal.sentences
         answer.update(action=action, code=refusal.code, reason=reason)
     answer.update(have=_bases(store), free_bytes=storage.free_bytes(root))
     return dict(answer, before=board_releases.describe(store, verify=False))

@@ -86,7 +86,7 @@ def go_back(root: str, job: Dict[str, Any], check: health.Check) -> Dict[str, An
     except (Refusal, OSError) as error:
         refusal = refusal_of(error)
         outcome, code = ROLLED_BACK if "activate" in steps else ABORTED, refusal.code
-        reason = " ".join(filter(None, (refusal.message, refusal.remedy)))
+        reason = refusal.sentences
         if store and app_state.remembered(store).safe_stop:
             outcome = SAFE_STOP
     return _answer(store, outcome, code, reason, steps, launches)

@@ -61,10 +61,10 @@ class _Update:
                 outcome, reason = self._update()
             code = protocol.OK
         except preflight.Skip as skip:
-            outcome, code, reason = SKIPPED, skip.code, _words(skip)
+            outcome, code, reason = SKIPPED, skip.code, skip.sentences
         except (Refusal, OSError) as error:
             refusal = refusal_of(error)
-            outcome, code, reason = self._failed(refusal), refusal.code, _words(refusal)
+            outcome, code, reason = self._failed(refusal), refusal.code, refusal.sentences
         return self._result(outcome, code, reason)
 
     def _failed(self, refusal: Refusal) -> str:
@@ -205,10 +205,6 @@ def _figures(launches: List[health.Launch]) -> Dict[str, Any]:
     found = health.figures(launches)
     assert found is not None
     return found
-
-
-def _words(refusal: Refusal) -> str:
-    return " ".join(filter(None, (refusal.message, refusal.remedy)))
 
 
 def holder_of(job: Dict[str, Any]) -> str:

@@ -337,7 +337,7 @@ class BoardClient:
         if not isinstance(result.get("update"), dict):
             status = one_line(str(result.get("status")))
             detail = one_line(str(result.get("detail") or "no more is known"), 400)
-            raise RunnerError(f"{where}: it ended with {status}: {detail}.", status=status)
+            raise RunnerError(f"{where}: it ended with {status}: {detail.rstrip('.')}.", status=status)
         found: UpdateOutcome = decoded(UpdateOutcome, result["update"], where)
         check_figures(found.before, where)
         check_figures(found.after, where)

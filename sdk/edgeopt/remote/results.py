@@ -69,7 +69,7 @@ def require_ok(result: Mapping[str, Any], doing: str) -> None:
     status = str(result.get("status"))
     if status != "ok":
         detail = one_line(str(result.get("detail") or "no detail"), 400)
-        raise RunnerError(f"{doing} ended with {status}: {detail}.", status=status)
+        raise RunnerError(f"{doing} ended with {status}: {detail.rstrip('.')}.", status=status)
 
 
 def measurement_of(result: Mapping[str, Any]) -> Measurement:
