@@ -1,7 +1,7 @@
 """Every exception that edgeopt raises on purpose: one tree, each class also the built-in it resembles.
 
 Each carries what happened, the offending value and what to do, plus the exit code that the command line returns
-(design §2): 2 the user can fix it, 3 no variant meets the budget, 4 a device failed.
+(design §2): 2 the user can fix it, 3 no variant meets the budget or other people have to sign, 4 a device failed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 EXIT_DONE = 0
 EXIT_USER = 2
 EXIT_BUDGET = 3
+EXIT_WAITS = 3
 EXIT_DEVICE = 4
 
 

@@ -11,7 +11,7 @@ import typer
 from edgeopt.cli import options, output
 from edgeopt.errors import EXIT_USER
 
-audit = typer.Typer(no_args_is_help=True, help="The log of who was about to do what: show it, verify its chain.")
+audit = typer.Typer(no_args_is_help=True, help="The log of who did what: show it, verify its chain.")
 
 
 def history(
@@ -94,7 +94,7 @@ def show_log(
     what: Annotated[str, typer.Option("--what", help="Only kinds that begin so: rollout, publish, keys.")] = "",
     as_json: options.Json = False,
 ) -> None:
-    """Show the newest lines. Each is written before the deed, so that what failed has one, too."""
+    """Show the newest lines. Each is written before the deed; where nothing came of it, a second one says why."""
     from edgeopt import documents
     from edgeopt.workflow.fleet.auditing import audit_log
     from edgeopt.workflow.workspace import Workspace

@@ -1,4 +1,7 @@
-"""`edgeopt keys ...`: whose signatures boards believe, and how the keys stand."""
+"""`edgeopt keys ...`: whose signatures boards believe, and how the keys stand.
+
+Exit codes: 0 done; 2 the user can fix it; 3 it is made, and counts once other people have signed it, too.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import getpass
 import os
 import sys
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,14 +67,13 @@ def _say(as_json: bool, document: dict[str, Any], *lines: str) -> None:
         output.console().print(line, soft_wrap=True, markup=False)
 
 
-def _log(what: str, subject: str, why: str = "") -> None:
-    """A line in the audit log, before the deed."""
+def _logged(what: str, subject: str, why: str = "") -> AbstractContextManager[None]:
+    """The deed in the audit log: a line before it, another where nothing came of it."""
     from edgeopt.home import home
-    from edgeopt.remote.jobs import this_owner
     from edgeopt.store.audit import AUDIT_FILE, AuditLog
+    from edgeopt.workflow.fleet.auditing import deed
 
-    owner = this_owner()
-    AuditLog(home() / AUDIT_FILE).append(what, subject, why, who=f"{owner.owner}@{owner.host}", now=time.time())
+    return deed(AuditLog(home() / AUDIT_FILE), what, subject, why)
 
 
 @app.command()
@@ -85,8 +88,8 @@ def init(
     from edgeopt.signing.setup import initialise
 
     passphrase = _new_passphrase(no_passphrase)
-    _log("keys.init", "all roles", "not locked" if no_passphrase else "")
-    made = initialise(_repository(), passphrase=passphrase, recovery=recovery, now=time.time())
+    with _logged("keys.init", "all roles", "not locked" if no_passphrase else ""):
+        made = initialise(_repository(), passphrase=passphrase, recovery=recovery, now=time.time())
     _say(
         as_json,
         {"folder": str(made.folder), "recovery": str(made.recovery), "keys": made.keyids},
@@ -112,8 +115,8 @@ def rotate(
     from edgeopt.signing import roles, rotation
 
     passphrase = _new_passphrase(no_passphrase) if roles.policy(role).offline else None
-    _log("keys.rotate", role, f"instead of {replace}" if replace else "")
-    made = rotation.rotate(_repository(), role, replace=replace, passphrase=passphrase, now=time.time())
+    with _logged("keys.rotate", role, f"instead of {replace}" if replace else ""):
+        made = rotation.rotate(_repository(), role, replace=replace, passphrase=passphrase, now=time.time())
     _say(as_json, {"role": role, "key": made}, f"{role} is signed with key {made[:16]} from now on.")
 
 
@@ -137,8 +140,8 @@ def add(
         raise UsageError("nothing is to be changed.", remedy="Give a FILE.pub, --threshold, or both.")
     key = read_public(public) if public is not None else None
     said = [f"key {key.keyid}"] if key else []
-    _log("keys.add", role, ", ".join([*said, *([f"threshold {threshold}"] if threshold else [])]))
-    rotation.change(_repository(), role, add=key, threshold=threshold, now=time.time())
+    with _logged("keys.add", role, ", ".join([*said, *([f"threshold {threshold}"] if threshold else [])])):
+        rotation.change(_repository(), role, add=key, threshold=threshold, now=time.time())
     _status(as_json)
 
 
@@ -154,8 +157,8 @@ def remove(
     """Let a key of a role count no more."""
     from edgeopt.signing import rotation
 
-    _log("keys.remove", role, f"key {key}" + (f" threshold {threshold}" if threshold else ""))
-    rotation.change(_repository(), role, remove=key, threshold=threshold, now=time.time())
+    with _logged("keys.remove", role, f"key {key}" + (f" threshold {threshold}" if threshold else "")):
+        rotation.change(_repository(), role, remove=key, threshold=threshold, now=time.time())
     _status(as_json)
 
 
@@ -201,8 +204,8 @@ def bring_in(file: File, as_json: options.Json = False) -> None:
     """Take a file that another holder has signed; with enough signatures it counts."""
     from edgeopt.signing import approval
 
-    _log("keys.import", str(file))
-    written = approval.bring_in(_repository(), file, time.time())
+    with _logged("keys.import", str(file)):
+        written = approval.bring_in(_repository(), file, time.time())
     _say(as_json, {"signed": sorted(written)}, f"Signed and in the tree: {', '.join(sorted(written))}.")
 
 

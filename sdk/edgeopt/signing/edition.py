@@ -7,7 +7,7 @@ from typing import Any
 
 from tuf.api.metadata import Key, Metadata, VerificationResult
 
-from edgeopt.errors import SigningError
+from edgeopt.errors import EXIT_WAITS, SigningError
 from edgeopt.signing import roles
 from edgeopt.signing.files import MetadataFiles, MetadataSet, expiry, name_versions, write_public
 from edgeopt.signing.key_folder import KeyFolder
@@ -18,17 +18,21 @@ _ORDER = (ROOT, TARGETS, ROLLOUTS, SNAPSHOT, TIMESTAMP)
 
 
 class PendingError(SigningError):
-    """What was asked for waits for signatures of other people.
+    """What was asked for is made, and counts once other people have signed it, too.
 
     Attributes:
         path: The file that they are to sign.
     """
 
+    exit_code = EXIT_WAITS
+
     def __init__(self, path: Path, role: str, result: VerificationResult) -> None:
         self.path = path
         super().__init__(
-            f"{role} is signed by {len(result.signed)} of the {result.threshold} keys that it needs: {path} waits.",
-            remedy="Let another holder sign it (edgeopt keys sign FILE --key KEY), then edgeopt keys import FILE.",
+            f"it waits: {role} is signed by {len(result.signed)} of the {result.threshold} keys that it needs, "
+            f"and counts once {path} has them all.",
+            remedy=f"Give that file to another holder: edgeopt keys sign {path.name} --key KEY. "
+            f"Then here: edgeopt keys import {path.name}.",
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from edgeopt.cli.main import main
+from edgeopt.errors import EXIT_WAITS
 
 PASSPHRASE = {"EDGEOPT_KEY_PASSPHRASE": "correct horse"}
 
@@ -103,8 +104,10 @@ def test_every_role_is_rotated_and_the_passphrase_is_needed(keys: Keys) -> None:
 def test_two_people_sign_from_the_command_line(keys: Keys, tmp_path: Path) -> None:
     keys("init", "--no-passphrase")
     keys("new", tmp_path / "bob.key", "--no-passphrase")
-    said = keys.refusal("add", "root", tmp_path / "bob.key.pub", "--threshold", "2")
-    assert "root is signed by 1 of the 2 keys" in said
+    waits = keys("add", "root", tmp_path / "bob.key.pub", "--threshold", "2")
+    assert waits.code == EXIT_WAITS == 3
+    assert waits.err.startswith("edgeopt: it waits: root is signed by 1 of the 2 keys")
+    assert "edgeopt keys import 2.root.json" in waits.err
     (waiting,) = keys.answer("status")["waiting"]
     assert "was not signed" in keys.refusal("sign", waiting, "--key", tmp_path / "bob.key")
     signed = keys.answer("sign", waiting, "--key", tmp_path / "bob.key", "--yes")

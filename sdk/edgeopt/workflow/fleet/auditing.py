@@ -1,12 +1,15 @@
-"""Writes the fleet's audit log for this user: one line before each deed, so that no deed is without one."""
+"""Writes the fleet's audit log for this user: one line before each deed, so that no deed is without one; a second one
+where nothing came of it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from edgeopt.errors import UsageError
+from edgeopt.errors import EXIT_WAITS, EdgeoptError, StoreError, UsageError
 from edgeopt.remote.jobs import this_owner
 from edgeopt.store.audit import AUDIT_FILE, AuditLog, Entry, Verdict
 from edgeopt.workflow.workspace import Workspace
@@ -32,6 +35,28 @@ def note(
         StoreError: The log cannot be written, or was tampered with.
     """
     return audit_log(workspace).append(what, subject, why, who=this_person(), now=now())
+
+
+@contextlib.contextmanager
+def deed(
+    log: AuditLog, what: str, subject: str, why: str = "", *, now: Callable[[], float] = time.time
+) -> Iterator[None]:
+    """Do something, with a line before it: ``publish``; where it fails, one more: ``publish.failed`` with the reason.
+
+    What waits for other people's signatures has ``publish.waits``. A deed that was killed has only the first line.
+
+    Raises:
+        StoreError: The log cannot be written, or was tampered with; then nothing was done.
+    """
+    log.append(what, subject, why, who=this_person(), now=now())
+    try:
+        yield
+    except BaseException as error:
+        waits = isinstance(error, EdgeoptError) and error.exit_code == EXIT_WAITS
+        said = error.message if isinstance(error, EdgeoptError) else type(error).__name__
+        with contextlib.suppress(StoreError):  # what went wrong first is what is told
+            log.append(f"{what}.{'waits' if waits else 'failed'}", subject, said, who=this_person(), now=now())
+        raise
 
 
 def log_of(subject: str, workspace: Workspace) -> tuple[Entry, ...]:

@@ -17,7 +17,7 @@ from edgeopt.fleet.windows import window_text
 from edgeopt.remote import hostkeys
 from edgeopt.workflow import devices
 from edgeopt.workflow.enrolling import enrol_device
-from edgeopt.workflow.fleet.auditing import note
+from edgeopt.workflow.fleet.auditing import audit_log, deed
 from edgeopt.workflow.fleet.inventory_file import FLEET_FILE, read_fleet
 from edgeopt.workflow.fleet.status import sightings_of
 from edgeopt.workflow.workspace import Workspace
@@ -110,8 +110,9 @@ def enrol_board(
     device, fingerprint = board.device, ""
     if device.transport == "ssh" and not hostkeys.pinned(device):
         fingerprint = devices.trust_device(device, fingerprint=None, confirm=confirm, replace=False)
-    note(workspace, "board.enrol", board.name, "its root is replaced" if replace else "", now=now)
-    enrolled = enrol_device(device, workspace, replace=replace)
+    why = "its root is replaced" if replace else ""
+    with deed(audit_log(workspace), "board.enrol", board.name, why, now=now):
+        enrolled = enrol_device(device, workspace, replace=replace)
     profile = board.profile or devices.probe_device(device)[1].name
     _remember(board.name, profile, workspace, now())
     return EnrolledBoard(board.name, profile, enrolled.root_version, fingerprint)

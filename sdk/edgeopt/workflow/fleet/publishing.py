@@ -15,7 +15,7 @@ from edgeopt.errors import StoreError, UsageError
 from edgeopt.remote.lockfile import locked
 from edgeopt.workflow.deciding import find_run
 from edgeopt.workflow.fleet import composing
-from edgeopt.workflow.fleet.auditing import note
+from edgeopt.workflow.fleet.auditing import audit_log, deed
 from edgeopt.workflow.fleet.composing import ReleaseRequest
 from edgeopt.workflow.fleet.tree import Tree, target_of
 from edgeopt.workflow.workspace import Workspace
@@ -135,8 +135,8 @@ def _put(release: Release, tree: Tree, workspace: Workspace, now: Callable[[], f
     digest = hashlib.sha256(data).hexdigest()
     why = f"counter {release.counter}, manifest {digest}, profiles {', '.join(release.entries)}"
     why += f", restores {release.restores}" if release.restores else ""
-    note(workspace, "publish", release.name, why, now=now)
-    tree.put_manifest(release, data, now())
+    with deed(audit_log(workspace), "publish", release.name, why, now=now):
+        tree.put_manifest(release, data, now())
     return _as_published(release, tree, new=True)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from edgeopt.core.rollout import Rollout
 from edgeopt.errors import UsageError
-from edgeopt.workflow.fleet.auditing import note
+from edgeopt.workflow.fleet.auditing import audit_log, deed
 from edgeopt.workflow.fleet.composing import ReleaseRequest
 from edgeopt.workflow.fleet.orders import give_order
 from edgeopt.workflow.fleet.publishing import publish, releases
@@ -94,7 +94,14 @@ def restore(back: WayBack, waves: tuple[str, ...], workspace: Workspace, *, comm
     Raises:
         EdgeoptError: The release cannot be signed.
     """
-    note(workspace, "rollout.rollback", back.rollout_id, f"to {back.app}@{back.version}: {command}")
+    why = f"to {back.app}@{back.version}: {command}"
+    with deed(audit_log(workspace), "rollout.rollback", back.rollout_id, why):
+        name = _restored(back, workspace)
+    return RolloutRequest(name, f"name in ({','.join(back.boards)})", waves, command=command)
+
+
+def _restored(back: WayBack, workspace: Workspace) -> str:
+    """The name of the release that brings the old content back, signed; the rollout has ended."""
     if not back.ended:
         give_order(back.rollout_id, "pause", workspace)
     counter = max(one.counter for one in releases(workspace, back.app)) + 1
@@ -103,5 +110,4 @@ def restore(back: WayBack, waves: tuple[str, ...], workspace: Workspace, *, comm
     published = publish(ReleaseRequest(back.app, name, restore=back.version, notes=notes), workspace)
     if not back.ended:
         give_order(back.rollout_id, "cancel", workspace)
-    selector = f"name in ({','.join(back.boards)})"
-    return RolloutRequest(published.release.name, selector, waves, command=command)
+    return published.release.name

@@ -19,7 +19,7 @@ from edgeopt.report.fleet_summary import gate_line, went_well
 from edgeopt.store.keys import exact_key
 from edgeopt.store.rollouts import RolloutStore
 from edgeopt.workflow.fleet import planning
-from edgeopt.workflow.fleet.auditing import note
+from edgeopt.workflow.fleet.auditing import audit_log, deed, note
 from edgeopt.workflow.fleet.engine import Silence, Terms, Watcher, drive
 from edgeopt.workflow.fleet.engine_live import Carrier
 from edgeopt.workflow.fleet.planning import Question
@@ -135,12 +135,18 @@ def begin(
     if prepared.rollout_id:
         return prepared.rollout_id
     rollout = new_rollout(secrets.token_hex(8), prepared.plan)
-    note(workspace, "rollout.start", rollout.rollout_id, request.command or request.release, now=now)
+    with deed(audit_log(workspace), "rollout.start", rollout.rollout_id, request.command or request.release, now=now):
+        _keep(rollout, prepared, request, workspace, now)
+    return rollout.rollout_id
+
+
+def _keep(
+    rollout: Rollout, prepared: Prepared, request: RolloutRequest, workspace: Workspace, now: Callable[[], float]
+) -> None:
     if request.insecure_unsigned:
         note(workspace, "insecure", rollout.rollout_id, f"{request.release} goes to boards unsigned", now=now)
     with rollout_store(workspace) as store:
         store.create(rollout, key=prepared.key, now=now())
-    return rollout.rollout_id
 
 
 def roll_out(
