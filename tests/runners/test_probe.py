@@ -1,6 +1,8 @@
 """What a board says about itself, from files of several boards and from this machine."""
 
+import importlib.util
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -225,3 +227,38 @@ def test_the_workers_look_does_not_forget_what_the_server_found(tmp_path, monkey
 @pytest.mark.usefixtures("one_engine")
 def test_a_board_that_cannot_be_written_to_is_probed_all_the_same():
     assert [found["name"] for found in runtimes.find("/proc/nowhere")] == ["onnxruntime"]
+
+
+@pytest.fixture
+def counted(tmp_path):
+    """An interpreter that greets and counts its starts, and the file with one line for each."""
+    path = interpreter(tmp_path, f'echo "${{5:-look}}" >> {tmp_path}/starts\necho Welcome\nexec {sys.executable} "$@"')
+    return path, tmp_path / "starts"
+
+
+def test_only_runtimes_that_are_installed_cost_an_import(counted, tmp_path, monkeypatch):
+    path, starts = counted
+    names = ("executorch", "onnxruntime", "tensorrt")
+    monkeypatch.setattr(engines, "MODULES", {name: engines.MODULES[name] for name in names})
+    monkeypatch.setattr(sys, "executable", str(path))
+    (found,) = runtimes.find(str(tmp_path))
+    assert found["name"] == "onnxruntime"
+    assert len(starts.read_text().split()) == 2  # the look and ONNX Runtime
+    assert starts.read_text().split()[1] == "onnxruntime"
+    assert runtimes.find(str(tmp_path)) == [found]
+    assert len(starts.read_text().split()) == 2
+
+
+def test_where_nothing_can_be_seen_beforehand_every_runtime_is_asked(tmp_path, monkeypatch):
+    starts = tmp_path / "starts"
+    path = interpreter(tmp_path, f"echo $5 >> {starts}\ncase $3 in *find_spec*) kill -ILL $$;; esac\nexit 3")
+    monkeypatch.setattr(runtimes, "interpreters", lambda root: [str(path)])
+    assert runtimes.find(str(tmp_path)) == []
+    assert set(engines.names()) <= set(starts.read_text().split())
+
+
+@pytest.mark.parametrize("name", engines.names())
+def test_every_engine_says_which_packages_it_needs(name):
+    source = Path(importlib.util.find_spec(engines.MODULES[name]).origin).read_text()
+    assert engines.PACKAGES[name]
+    assert all(re.search(rf"(import |\(\"){package}\b", source) for package in engines.PACKAGES[name])

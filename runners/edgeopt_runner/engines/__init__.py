@@ -1,7 +1,7 @@
 """Engines by name: one module per inference runtime, imported only when it is asked for."""
 
 import importlib
-from typing import Dict, List
+from typing import Dict, List, Tuple
 
 from edgeopt_runner.engines._base import Engine, EngineMissing, LoadFailed, RunFailed, Session
 
@@ -15,6 +15,17 @@ MODULES: Dict[str, str] = {
     "tensorrt": "edgeopt_runner.engines.tensorrt",
     "tflite_runtime": "edgeopt_runner.engines.tflite_runtime",
 }
+PACKAGES: Dict[str, Tuple[str, ...]] = {
+    "executorch": ("executorch",),
+    "litert": ("ai_edge_litert",),
+    "mnn": ("MNN",),
+    "ncnn": ("ncnn",),
+    "onnxruntime": ("onnxruntime",),
+    "openvino": ("openvino",),
+    "tensorrt": ("tensorrt",),
+    "tflite_runtime": ("tflite_runtime", "tensorflow"),
+}
+"""Packages by engine: where none of them is installed, the engine need not be asked."""
 
 
 def names() -> List[str]:
