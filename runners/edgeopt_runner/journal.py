@@ -36,19 +36,20 @@ class Journal:
         self.path = path
 
     def _read(self) -> Tuple[Dict[str, Any], int]:
-        """The last valid record and the length in bytes of the file up to its end."""
-        last: Dict[str, Any] = {}
-        length = position = 0
+        """The last valid record and the length in bytes of the file up to its end; looked for from the end on."""
         try:
             with open(self.path, "rb") as stream:
-                for line in stream:
-                    position += len(line)
-                    record = _decode(line)
-                    if record is not None:
-                        last, length = record, position
+                data = stream.read()
         except FileNotFoundError:
-            pass
-        return last, length
+            return {}, 0
+        end = len(data)
+        while end:
+            start = data.rfind(b"\n", 0, end - 1) + 1
+            record = _decode(data[start:end])
+            if record is not None:
+                return record, end
+            end = start
+        return {}, 0
 
     def last(self) -> Dict[str, Any]:
         """The last record that was written whole; empty where there is none."""
