@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import math
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,12 +17,14 @@ from typing import Any, Literal
 from edgeopt.core.rollout import SETTLED, BoardProgress, GateVerdict, Plan, PlannedBoard, Rollout
 from edgeopt.errors import UsageError
 from edgeopt.fleet.caps import BoardQueue, Place
-from edgeopt.fleet.gate import counts_as_failed, failure_reason, judge
+from edgeopt.fleet.evidence import OVER, evidence_of
+from edgeopt.fleet.gate import failure_reason, judge
 from edgeopt.fleet.patience import Patience, comes_back
+from edgeopt.fleet.soak import Soak
 
 UNDER_WAY = frozenset({"leased", "preflight", "sending", "staged", "activated", "healthy"})
 ENDED = frozenset({"done", "cancelled"})
-_OVER = SETTLED - {"unreachable"}
+_LINED_UP_AT_ONCE = 256
 
 Opens = Callable[[str, float], float]
 """When a board's window is next open: its name, and now; infinite where it never is again."""
@@ -62,7 +65,7 @@ def _first(board: PlannedBoard) -> BoardProgress:
 
 
 class RolloutMachine:
-    """A rollout in motion. One thread; every call is of the size of what changes, but for gates.
+    """A rollout in motion. One thread; a call is of the size of what changes, of which there is never much at once.
 
     Args:
         rollout: As it was kept. Boards that were under way when their driver went away are asked again, also in a
@@ -82,10 +85,11 @@ class RolloutMachine:
         self._queue = BoardQueue(rollout.plan.caps, places)
         self._due: list[tuple[float, str]] = []
         self._changed: dict[str, BoardProgress] = {}
+        self._coming: deque[str] = deque()
         self._unsettled: set[str] = set()
-        self._judge_again, self._alarm, self._looked_at = True, True, 0
-        self._rechecking: set[str] = set()
+        self._judge_again, self._looked_at = True, 0
         self._stopping, self._last_opening = False, 0.0
+        self._evidence, self._soak = evidence_of(rollout), Soak(rollout.wave, rollout.boards)
         if self.may_order:
             self._take_up()
         else:
@@ -111,7 +115,7 @@ class RolloutMachine:
     @property
     def resting(self) -> bool:
         """Whether nothing is under way and nothing will begin unless somebody says something."""
-        idle = not self._queue.busy and not self._rechecking
+        idle = not self._queue.busy and not self._soak.busy
         return idle and (self._stopping or (not self.may_order and not len(self._queue)))
 
     def board(self, name: str) -> BoardProgress:
@@ -128,8 +132,9 @@ class RolloutMachine:
 
     def drain(self) -> None:
         """Begin nothing more; what is under way goes on."""
-        self._stopping = True
-        self._only_under_way()
+        if not self._stopping:
+            self._stopping = True
+            self._only_under_way()
 
     def order(self, command: str, who: str, now: float) -> None:
         """Pause, resume or cancel.
@@ -166,15 +171,16 @@ class RolloutMachine:
             self._keep(dataclasses.replace(progress, updated_at=now))
             return
         self._queue.done(name)
-        self._rechecking.discard(name)
+        self._soak.done(name)
         progress = self._with_patience(progress, now)
         self._keep(dataclasses.replace(progress, updated_at=now))
         self._judge_again = True
-        self._alarm = self._alarm or counts_as_failed(progress, self._head.plan.gate)
         if progress.state in SETTLED:
             self._unsettled.discard(name)
         elif progress.wave == self._head.wave:
             self._unsettled.add(name)
+        if progress.wave < self._head.wave and progress.state in OVER:
+            self._evidence.count(self._boards[name])
 
     # what it wants
 
@@ -184,6 +190,8 @@ class RolloutMachine:
         if self.may_order:
             self._wake(now)
             gate = self._decide(now)
+            for _ in range(min(len(self._coming), _LINED_UP_AT_ONCE)):
+                self._line_up(self._coming.popleft(), now)
         start = [self._started(name, now) for name in self._queue.take()]
         recheck = self._soaked(now)
         changed, self._changed = tuple(self._changed.values()), {}
@@ -205,12 +213,15 @@ class RolloutMachine:
     def _only_under_way(self) -> None:
         """Send away who waits, but for boards that a driver who went away had begun: they are asked what is true."""
         self._queue.clear()
+        self._coming.clear()
         for name, board in self._boards.items():
             if board.state in UNDER_WAY:
                 self._queue.add(name)
 
     def _keep(self, board: BoardProgress) -> None:
         self._boards[board.board] = self._changed[board.board] = board
+        self._evidence.put(board)
+        self._soak.put(board)
 
     def _take_up(self) -> None:
         """Line up the boards of the waves so far that are not over."""
@@ -219,8 +230,10 @@ class RolloutMachine:
                 board = self._boards[name]
                 if board.state == "waiting" or comes_back(board):
                     heapq.heappush(self._due, (board.retry_at, name))
-                elif board.state not in SETTLED:
+                elif board.state in UNDER_WAY:
                     self._queue.add(name)
+                elif board.state not in SETTLED:
+                    self._coming.append(name)
                 if number == self._head.wave and board.state not in SETTLED:
                     self._unsettled.add(name)
 
@@ -230,15 +243,16 @@ class RolloutMachine:
             self._set(state="done", finished_at=now, soak_until=0.0)
             return
         self._head = dataclasses.replace(self._head, state="running", wave=number, wave_since=now, soak_until=0.0)
-        self._looked_at, self._judge_again, self._alarm, self._last_opening = 0, True, False, 0.0
+        self._looked_at, self._judge_again, self._last_opening = 0, True, 0.0
         self._unsettled = {name for name in self._waves[number] if self._boards[name].state not in SETTLED}
-        for name in self._waves[number]:
-            self._line_up(name, now)
+        self._coming.extend(self._waves[number])
+        self._soak = Soak(number)
+        self._evidence.count_only(self._boards[name] for name in self._waves[number])
 
     def _line_up(self, name: str, now: float) -> None:
         """Have a board wait for its turn, or for its window."""
         board = self._boards[name]
-        if board.state in _OVER:
+        if board.state in OVER:
             return
         opens = self._opens(name, now)
         if opens <= now:
@@ -305,30 +319,12 @@ class RolloutMachine:
         return verdict
 
     def _verdict(self, now: float) -> GateVerdict:
-        return judge(self._head.wave, self._so_far(), self._head.plan.gate, now, self._late())
-
-    def _so_far(self) -> list[BoardProgress]:
-        return [board for board in self._boards.values() if 0 < board.wave <= self._head.wave]
-
-    def _late(self) -> frozenset[str]:
-        """Boards of earlier waves that ended after their gate."""
-        since = max((gate.judged_at for gate in self._head.gates if gate.wave < self._head.wave), default=None)
-        if since is None:
-            return frozenset()
-        return frozenset(
-            board.board
-            for board in self._so_far()
-            if board.wave < self._head.wave and board.state in _OVER and board.updated_at > since
-        )
+        return judge(self._head.wave, self._evidence, now)
 
     def _hopeless(self, now: float) -> str:
         """Why the gate cannot open any more, while boards are still under way."""
-        reason = ""
-        names = self._waves[self._head.wave]
-        if self._alarm:
-            self._alarm = False
-            reason = failure_reason([self._boards[name] for name in (*names, *self._late())], self._head.plan.gate)
-        ended = len(names) - len(self._unsettled)
+        reason = failure_reason(self._evidence)
+        ended = len(self._waves[self._head.wave]) - len(self._unsettled)
         if reason or not self._unsettled or ended < max(20, 1.5 * self._looked_at):
             return reason
         self._looked_at = ended  # at every half more, so that all looks together cost three times the last
@@ -357,20 +353,14 @@ class RolloutMachine:
             until = now + self._head.plan.gate.soak_seconds
             self._head = dataclasses.replace(self._head, state="soaking", soak_until=until)
             return False
-        return now >= self._head.soak_until and not self._to_recheck() and not self._rechecking
-
-    def _to_recheck(self) -> list[str]:
-        names = self._waves[self._head.wave]
-        return [n for n in names if self._boards[n].state == "committed" and self._boards[n].soaked is None]
+        return now >= self._head.soak_until and self._soak.over
 
     def _soaked(self, now: float) -> list[BoardProgress]:
         """Boards that are to be measured again now, under the cap of boards at a time."""
         if self._head.state != "soaking" or not self.may_order or now < self._head.soak_until:
             return []
-        room = self._head.plan.caps.concurrency - self._queue.busy - len(self._rechecking)
-        names = [name for name in self._to_recheck() if name not in self._rechecking][: max(0, room)]
-        self._rechecking.update(names)
-        return [self._boards[name] for name in names]
+        room = self._head.plan.caps.concurrency - self._queue.busy - self._soak.busy
+        return [self._boards[name] for name in self._soak.take(room)]
 
     def _resume(self, who: str, now: float) -> None:
         if self._head.state == "halted":
@@ -386,6 +376,8 @@ class RolloutMachine:
     def _next_at(self) -> float | None:
         if not self.may_order:
             return None
+        if self._coming:
+            return 0.0
         times = [self._due[0][0]] if self._due else []
         if self._head.state == "soaking":
             times.append(self._head.soak_until)

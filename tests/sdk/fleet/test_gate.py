@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeopt.core.rollout import BoardProgress, GatePolicy
-from edgeopt.fleet.gate import failure_reason, failures_allowed, judge, wilson_upper
+from edgeopt.core.rollout import BoardProgress, GatePolicy, GateVerdict
+from edgeopt.fleet import gate
+from edgeopt.fleet.evidence import Evidence
+from edgeopt.fleet.gate import failures_allowed, wilson_upper
 from edgeopt.fleet.regression import change_of, outliers, student_quantile
 from support.rollouts import figures, progress
 
 POLICY = GatePolicy()
+
+
+def evidence(wave: int, there: Sequence[BoardProgress], policy: GatePolicy, late: tuple[str, ...] = ()) -> Evidence:
+    found = Evidence(policy)
+    for board in there:
+        (found.count if board.wave == wave or board.board in late else found.put)(board)
+    return found
+
+
+def judge(
+    wave: int, there: Sequence[BoardProgress], policy: GatePolicy, now: float, late: tuple[str, ...] = ()
+) -> GateVerdict:
+    return gate.judge(wave, evidence(wave, there, policy, late), now)
+
+
+def failure_reason(there: Sequence[BoardProgress], policy: GatePolicy) -> str:
+    return gate.failure_reason(evidence(1, there, policy))
 
 
 def boards(committed: int, wave: int = 1, **others: int) -> list[BoardProgress]:
@@ -187,7 +207,38 @@ def test_boards_that_come_back_late_are_judged_with_the_wave_at_work() -> None:
     late = progress("late", "rolled_back", wave=1)
     there = [late, *boards(10, wave=2)]
     assert judge(2, there, POLICY, 0.0).verdict == "go"
-    assert judge(2, there, POLICY, 0.0, frozenset({"late"})).verdict == "halt"
+    assert judge(2, there, POLICY, 0.0, ("late",)).verdict == "halt"
+
+
+STATES = ("pending", "sending", "committed", "committed", "rolled_back", "unreachable", "skipped", "bricked")
+
+
+@st.composite
+def reports(draw: st.DrawFn) -> BoardProgress:
+    number, state = draw(st.integers(0, 39)), draw(st.sampled_from(STATES))
+    pick = st.sampled_from([None, figures(8e6), figures(9e6, disturbed="contended"), figures(5e6, cosine=0.2)])
+    measured_: dict[str, Any] = {}
+    if state == "committed":
+        measured_ = {name: draw(pick) for name in ("before", "after", "soaked")}
+    failure = "smoke" if state == "rolled_back" else ""
+    return progress(f"b{number}", state, number % 3, profile=f"k{number % 2}", failure=failure, **measured_)
+
+
+@given(st.lists(reports(), max_size=60), st.sets(st.sampled_from([f"b{number}" for number in range(40)]), max_size=3))
+def test_what_came_in_bit_by_bit_is_judged_as_what_is_known_at_the_end(
+    said: list[BoardProgress], late: set[str]
+) -> None:
+    policy, now = GatePolicy(min_cosine=0.9), {f"b{n}": progress(f"b{n}", "pending", n % 3) for n in range(40)}
+    grown = evidence(2, tuple(now.values()), policy)
+    for board in said:
+        grown.put(board)
+        now[board.board] = board
+    for name in late:
+        grown.count(now[name])
+    known = tuple(now.values())
+    assert gate.judge(2, grown, 0.0) == judge(2, known, policy, 0.0, tuple(late))
+    grown.count_only(board for board in known if board.wave == 1)
+    assert gate.judge(1, grown, 0.0) == judge(1, known, policy, 0.0)
 
 
 def test_student_quantiles_are_those_of_the_table() -> None:

@@ -184,6 +184,21 @@ def test_a_board_outside_its_window_waits_for_it_and_its_wave_with_it() -> None:
     assert driver.now >= 9000.0
 
 
+def test_a_large_wave_waits_for_its_window_in_short_steps_and_after_a_restart_too() -> None:
+    start = new_rollout("r", plan(1500, ("100%",)))
+    machine = RolloutMachine(start, {}, lambda _, now: 5000.0 if now < 5000 else now, PATIENCE)
+    machine.begin(1000.0)
+    first = machine.tick(1000.0)
+    assert (first.start, first.next_at) == ((), 0.0)
+    assert 0 < len(first.changed) < 500
+    assert {board.state for board in first.changed} == {"waiting"}
+    later = RolloutMachine(machine.rollout, {}, lambda _, now: 5000.0 if now < 5000 else now, PATIENCE)
+    while later.tick(1001.0).next_at == 0.0:
+        pass
+    assert {board.state for board in later.rollout.boards} == {"waiting"}, "none begins before its window"
+    assert len(later.tick(5000.0).start) == Caps().concurrency
+
+
 def test_a_window_that_never_comes_again_leaves_its_board_away() -> None:
     made = plan(3, ("100%",))
     driver = Driver(new_rollout("r", made), opens=lambda name, now: math.inf if name == "b1" else now)
