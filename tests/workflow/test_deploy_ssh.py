@@ -66,7 +66,7 @@ def test_01_a_board_is_added_with_the_fingerprint_that_its_owner_read_on_it(edge
     shown = hostkeys.scan(board.device())
     added = edgeopt.command(*words, "--fingerprint", shown)
     assert added.returncode == 0, added.stderr
-    assert "It has no inference runtime yet: edgeopt device provision board" in " ".join(added.stdout.split())
+    assert "Next: edgeopt device provision board, for it has no inference runtime yet" in " ".join(added.stdout.split())
 
 
 def test_02_it_can_be_looked_at(edgeopt: Computer, board: Sshd) -> None:

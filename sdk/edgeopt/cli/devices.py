@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from edgeopt.cli import options, output
+from edgeopt.cli import device_enrol, options, output
 
 app = typer.Typer(no_args_is_help=True, help="Add, list, probe, check, provision, roll back and clean devices.")
+app.command("enrol")(device_enrol.enrol)
 
 Name = Annotated[str, typer.Argument(help="The device's name; local is this machine.")]
 
@@ -51,9 +52,14 @@ def add(
     print_facts(added.facts, console)
     if profile is None and (said := unknown_board(find_profile(str(added.device.profile)), added.facts)):
         console.print(said)
-    console.print(f"{name} is added (profile {added.device.profile}). Next: edgeopt deploy MODEL --target {name}")
+    console.print(f"{name} is added (profile {added.device.profile}).")
     if not added.facts.runtimes:
-        console.print(f"It has no inference runtime yet: edgeopt device provision {name}")
+        console.print(f"Next: edgeopt device provision {name}, for it has no inference runtime yet", soft_wrap=True)
+    then = "Then" if not added.facts.runtimes else "Next"
+    console.print(
+        f"{then}: edgeopt deploy MODEL --target {name}; or edgeopt fleet enrol {name}, to be sent releases",
+        soft_wrap=True,
+    )
 
 
 def _confirm(question: str) -> bool:
@@ -183,60 +189,6 @@ def provision(
         return
     runtimes = ", ".join(f"{runtime['name']} {runtime['version']}" for runtime in done["runtimes"])
     output.console().print(f"{name} now has {runtimes} in {done['interpreter']}", soft_wrap=True)
-
-
-@app.command()
-def enrol(
-    name: Name,
-    url: Annotated[
-        str | None, typer.Option("--url", help="The board pulls from here: http(s)://... or file:///media/...")
-    ] = None,
-    every: Annotated[str, typer.Option("--every", help="Time between polls.")] = "30m",
-    report_url: Annotated[
-        str | None, typer.Option("--report-url", help="The board puts its reports here (WebDAV, presigned S3).")
-    ] = None,
-    application: Annotated[
-        list[str] | None, typer.Option("--app", help="Pull only this application; again for more.")
-    ] = None,
-    ca: Annotated[
-        str | None, typer.Option("--ca", metavar="FILE", help="Authorities (PEM) that the board believes.")
-    ] = None,
-    timer: Annotated[bool, typer.Option("--timer/--no-timer", help="Have systemd start the agent there.")] = True,
-    replace: Annotated[bool, typer.Option("--replace", help="The board trusts another root: forget that.")] = False,
-    remove: Annotated[bool, typer.Option("--remove", help="Take agent and timer off the board.")] = False,
-    as_json: options.Json = False,
-) -> None:
-    """Pin your root of trust on a board; with --url the board looks for releases by itself."""
-    from pathlib import Path
-
-    from edgeopt.publishing.units import span_of
-    from edgeopt.workflow import enrolling
-    from edgeopt.workflow.devices import find_device
-    from edgeopt.workflow.workspace import Workspace
-
-    console = output.console()
-    with Workspace.open() as workspace:
-        device = find_device(name, workspace)
-        if remove:
-            enrolling.dismiss_device(device, workspace)
-            if as_json:
-                output.print_json({"removed": name})
-            else:
-                console.print(f"{name} pulls no more.")
-            return
-        pulling = url and enrolling.Pulling(
-            url, span_of(every), report_url or "", tuple(application or ()), Path(ca).expanduser() if ca else None
-        )
-        done = enrolling.enrol_device(device, workspace, pulling=pulling or None, replace=replace, timer=timer)
-    if as_json:
-        output.print_json(done)
-        return
-    console.print(f"{name} trusts your root, version {done.root_version}.")
-    if done.url:
-        how = f"a {done.started_by} timer of systemd" if done.started_by else "nobody yet; for cron:"
-        console.print(f"It pulls from {done.url}, started by {how}", soft_wrap=True)
-    for line in filter(None, (done.cron_line, done.note)):
-        console.print(line, soft_wrap=True, markup=False)
 
 
 @app.command()

@@ -19,6 +19,7 @@ app.command("status")(fleet_inventory.status)
 app.command("enrol")(fleet_inventory.enrol)
 app.add_typer(fleet_inventory.importing, name="import")
 app.command("offer")(fleet_pull.offer)
+app.command("offers")(fleet_pull.offers)
 app.command("mender-module")(fleet_pull.mender_module)
 app.command("history")(fleet_history.history)
 app.command("report")(fleet_history.report)
@@ -114,9 +115,6 @@ def cancel(rollout: Which = "last", as_json: options.Json = False) -> None:
 def resume(
     rollout: Which = "last",
     takeover: Takeover = False,
-    insecure_unsigned: Annotated[
-        bool, typer.Option("--insecure-unsigned", help="As the rollout was begun: boards do without signatures.")
-    ] = False,
     fleet_file: FleetFile = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -125,7 +123,7 @@ def resume(
     from edgeopt.cli import fleet_updating
 
     way = fleet_updating.Way(takeover=takeover, as_json=as_json, quiet=quiet)
-    fleet_updating.resume(rollout, way, Path(fleet_file) if fleet_file else None, insecure_unsigned=insecure_unsigned)
+    fleet_updating.resume(rollout, way, Path(fleet_file) if fleet_file else None)
 
 
 @app.command()

@@ -27,6 +27,15 @@ def status(
     selector: Selector = "all",
     fleet_file: FleetFile = None,
     concurrency: Annotated[int, typer.Option("--concurrency", min=1, max=1024, help="Boards at a time.")] = 64,
+    reports: Annotated[
+        str,
+        typer.Option(
+            "--reports",
+            metavar="URL",
+            envvar="EDGEOPT_REPORTS",
+            help="Where boards that pull put their reports: a folder, s3://BUCKET/PREFIX. Who reported is not asked.",
+        ),
+    ] = "",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -40,7 +49,11 @@ def status(
         boards = select(load_fleet(workspace, Path(fleet_file) if fleet_file else None), selector)
         progress.stage("Asking boards", len(boards))
         found = fleet_status(
-            boards, workspace, heard=lambda one: progress.advance(one.board), caps=Caps(concurrency=concurrency)
+            boards,
+            workspace,
+            heard=lambda one: progress.advance(one.board),
+            caps=Caps(concurrency=concurrency),
+            reports_url=reports,
         )
     if as_json:
         from edgeopt import documents
@@ -49,7 +62,7 @@ def status(
     else:
         from edgeopt.report.fleet_status import print_status
 
-        print_status([(one.sighting, one.drift) for one in found], output.console())
+        print_status(found, output.console())
     if any(one.drift or not one.sighting.reachable for one in found):
         raise typer.Exit(EXIT_DEVICE)
 

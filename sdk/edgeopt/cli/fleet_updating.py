@@ -53,6 +53,8 @@ def update(request: RolloutRequest, way: Way, path: Path | None) -> None:
         prepared = _prepare(request, fleet, workspace, way)
         if way.only_plan:
             show_plan(prepared.plan, as_json=way.as_json)
+            if prepared.refused and not prepared.takes_part:
+                raise typer.Exit(EXIT_DEVICE)  # as the update itself would end
             return
         _go(prepared, request, fleet, workspace, way)
 
@@ -85,7 +87,7 @@ def _go(prepared: Prepared, request: RolloutRequest, fleet: Fleet, workspace: Wo
     elif not way.as_json:
         output.console().print(f"Going on with rollout {prepared.rollout_id}.")
     rollout_id = begin(prepared, request, workspace)
-    terms = Terms(takeover=way.takeover, insecure_unsigned=request.insecure_unsigned)
+    terms = Terms(takeover=way.takeover)
     drive_and_show(rollout_id, fleet, workspace, terms, as_json=way.as_json, quiet=way.quiet)
 
 
@@ -121,7 +123,7 @@ def order(name: str, command: str, *, as_json: bool) -> None:
     output.console().print(f"{command} of rollout {given.rollout_id}: {who}.", soft_wrap=True)
 
 
-def resume(name: str, way: Way, path: Path | None, *, insecure_unsigned: bool) -> None:
+def resume(name: str, way: Way, path: Path | None) -> None:
     """Order it to go on, and drive it where nobody does."""
     from edgeopt.workflow.fleet.boards import load_fleet
     from edgeopt.workflow.fleet.engine import Terms
@@ -137,7 +139,7 @@ def resume(name: str, way: Way, path: Path | None, *, insecure_unsigned: bool) -
             else:
                 output.console().print(f"rollout {given.rollout_id} goes on; {given.driver} drives it.")
             return
-        terms = Terms(takeover=way.takeover, insecure_unsigned=insecure_unsigned)
+        terms = Terms(takeover=way.takeover)
         drive_and_show(given.rollout_id, fleet, workspace, terms, as_json=way.as_json, quiet=way.quiet)
 
 

@@ -110,6 +110,7 @@ class Plan:
         boards: In the order of the waves.
         gate: When the next wave may begin.
         caps: How much at once.
+        insecure_unsigned: Whether boards may do without signatures.
         digest: Of all of this.
     """
 
@@ -120,6 +121,7 @@ class Plan:
     gate: GatePolicy
     caps: Caps
     digest: str = ""
+    insecure_unsigned: bool = False
 
     def wave(self, number: int) -> tuple[PlannedBoard, ...]:
         """The boards of a wave."""

@@ -18,6 +18,7 @@ class Sighting:
         seen_at: When it answered last; 0 where it never did.
         detail: Why it did not answer; empty where it did.
         releases: What it said it has, one an app; of the last answer.
+        by_report: Whether that is from a report which it put into its store at `seen_at`; nobody asked it.
     """
 
     board: str
@@ -27,3 +28,19 @@ class Sighting:
     seen_at: float = 0.0
     detail: str = ""
     releases: tuple[BoardRelease, ...] = ()
+    by_report: bool = False
+
+
+@dataclass(frozen=True)
+class BoardStatus:
+    """A board, and what is to be known of it.
+
+    Attributes:
+        sighting: What it answered or reported, now or last.
+        drift: What is not as it should be there, one line each; empty where all is well.
+        notes: What else an operator should know; nothing is wrong with the board for it.
+    """
+
+    sighting: Sighting
+    drift: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -6,6 +6,8 @@ signed by the key that was noted at the enrolment says so.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import posixpath
 import re
@@ -40,6 +42,7 @@ class BoardReport:
         updates: By app: outcome and reason of what was offered last.
         trouble: Code of what keeps it from its store's metadata; empty: nothing.
         problem: Why the report cannot be read; the rest is empty then.
+        stored_at: When the store took it, in seconds since the epoch; 0 where the store does not say.
     """
 
     board: str
@@ -50,6 +53,7 @@ class BoardReport:
     updates: Mapping[str, tuple[str, str]] | None = None
     trouble: str = ""
     problem: str = ""
+    stored_at: float = 0.0
 
 
 def read_reports(url: str, keys: Mapping[str, str]) -> tuple[BoardReport, ...]:
@@ -67,21 +71,34 @@ def read_reports(url: str, keys: Mapping[str, str]) -> tuple[BoardReport, ...]:
     with named(url):
         fs, base, _ = file_system(url)
         try:
-            found = fs.find(base)
+            found = dict(list(fs.find(base, detail=True).items())[:MOST_BOARDS])
         except FileNotFoundError:
-            found = []
+            found = {}
         latest: dict[str, int] = {}
-        for path in found[:MOST_BOARDS]:
+        for path in found:
             folder, name = posixpath.split(path)
             match = _NUMBER.fullmatch(name)
             if match and posixpath.dirname(folder) == base.rstrip("/"):
                 board = posixpath.basename(folder)
                 latest[board] = max(latest.get(board, 0), int(match[1]))
-        texts = {
-            board: fs.cat_file(posixpath.join(base, board, f"{number}.json"), start=0, end=LIMIT_BYTES + 1)
-            for board, number in latest.items()
-        }
-    return tuple(read_report(board, latest[board], texts[board], keys.get(board, "")) for board in sorted(latest))
+        paths = {board: posixpath.join(base, board, f"{number}.json") for board, number in latest.items()}
+        texts = {board: fs.cat_file(path, start=0, end=LIMIT_BYTES + 1) for board, path in paths.items()}
+    return tuple(
+        dataclasses.replace(
+            read_report(board, latest[board], texts[board], keys.get(board, "")),
+            stored_at=_stored_at(found.get(paths[board], {})),
+        )
+        for board in sorted(latest)
+    )
+
+
+def _stored_at(facts: Mapping[str, Any]) -> float:
+    """When a file was written, as its store says: a folder has ``mtime``, S3 has ``LastModified``."""
+    for name in ("mtime", "LastModified", "last_modified", "updated"):
+        with contextlib.suppress(AttributeError, TypeError, ValueError):
+            value: Any = facts.get(name)
+            return float(value.timestamp() if hasattr(value, "timestamp") else value)
+    return 0.0
 
 
 def read_report(board: str, number: int, data: bytes, key: str) -> BoardReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgeopt.core.device import Device
@@ -89,3 +90,33 @@ def _shown(device: Device, known_hosts: KnownHosts | None) -> tuple[str, paramik
         return hop.key_name, dialer.approach(hop).get_remote_server_key()
     finally:
         dialer.close()
+
+
+def twins(devices: Sequence[Device]) -> dict[str, tuple[str, ...]]:
+    """Devices that have one pinned host key together: one board under several names, or boards cloned from one medium.
+
+    Args:
+        devices: Those to compare; nothing is asked of them.
+
+    Returns:
+        By name the others with the same key; names without such others are left out.
+
+    Raises:
+        DocumentError: ssh_config does not parse.
+    """
+    from edgeopt.remote.known_hosts import KnownHosts
+    from edgeopt.remote.ssh_config import route
+
+    pins = KnownHosts().plain()
+    together: dict[str, list[str]] = {}
+    for device in devices:
+        if device.transport == "ssh" and (key := pins.get(route(device)[-1].key_name)):
+            together.setdefault(key, []).append(device.name)
+    groups = [names for names in together.values() if len(names) > 1]
+    return {name: tuple(other for other in names if other != name) for names in groups for name in names}
+
+
+def twin_words(others: Sequence[str]) -> str:
+    """What is said of a device with such twins."""
+    known = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+    return f"it has the host key of {known}: the same board under two names, or a clone of its disk"

@@ -65,6 +65,14 @@ class KnownHosts:
         pinned = [_key(line, name) for line in lines if not line.startswith("@")]
         return tuple(key for key in pinned if key is not None and key not in revoked)
 
+    def plain(self) -> dict[str, str]:
+        """Type and base64 of every key that is pinned for a name that is not hashed, by name; for comparing them."""
+        if not self.path.is_file():
+            return {}
+        rows = [line.split() for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines()]
+        pins = [row for row in rows if len(row) >= 3 and row[0][0] not in "@#|"]
+        return {name: f"{row[1]} {row[2]}" for row in pins for name in row[0].split(",")}
+
     def verify(self, name: str, key: paramiko.PKey, *, device: str, address: str) -> None:
         """Let a server pass only with a pinned key.
 

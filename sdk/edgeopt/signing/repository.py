@@ -38,7 +38,7 @@ class Repository(SignedTree):
     def __init__(self, folder: Path | None = None, keys: KeyFolder | None = None) -> None:
         super().__init__(folder or home() / "releases")
         self.keys = keys or KeyFolder()
-        self._added: dict[str, TargetFile] = {}
+        self._changed: dict[str, TargetFile | None] = {}
 
     def edition(self, now: float) -> Edition:
         """The next set of metadata, to be changed under `changing`."""
@@ -67,8 +67,13 @@ class Repository(SignedTree):
         described = TargetFile.from_data(path, data)
         write_public(self.target_path(path, described), data)
         with self._lock:
-            self._added[path] = described
+            self._changed[path] = described
         return target_of(path, described)
+
+    def remove_target(self, path: str) -> None:
+        """Let a file be a target no more, once `publish` has signed that; its bytes stay for who reads the old tree."""
+        with self._lock:
+            self._changed[path] = None
 
     def put_blob(self, source: Path, digest: str) -> Path:
         """Put a model or golden file among the blobs; one that is there is not read again.
@@ -86,7 +91,7 @@ class Repository(SignedTree):
         return path
 
     def publish(self, now: float | None = None) -> frozenset[str]:
-        """Sign what was added, and everything that is due.
+        """Sign what was added or removed, and everything that is due.
 
         Returns:
             Roles that have new files; empty: nothing was to be done.
@@ -97,14 +102,17 @@ class Repository(SignedTree):
         """
         with self._lock, self.changing():
             edition = self.edition(_or_now(now))
-            for path, described in self._added.items():
+            for path, described in self._changed.items():
                 role = SIGNER[path.split("/")[0]]
                 signed = edition.next.of(role).signed.targets
-                if path not in signed or signed[path] != described:
-                    signed[path] = described
+                if signed.get(path) != described:
+                    if described is None:
+                        del signed[path]
+                    else:
+                        signed[path] = described
                     edition.renew(role)
             written = self._finish(edition)
-            self._added.clear()
+            self._changed.clear()
             return written
 
     def refresh(self, now: float | None = None, *, also: tuple[str, ...] = ()) -> frozenset[str]:

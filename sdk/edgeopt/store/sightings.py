@@ -62,6 +62,6 @@ class Sightings:
 
 
 def _merged(before: Sighting | None, now: Sighting) -> Sighting:
-    if now.reachable or before is None:
+    if now.reachable or before is None or now.seen_at > before.seen_at:
         return now
     return dataclasses.replace(now, seen_at=before.seen_at, releases=before.releases)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeopt import documents
 from edgeopt.core.device import Device
 from edgeopt.errors import DeviceError, RunnerError, UsageError
 from edgeopt.publishing import units
 from edgeopt.remote.client import Connection, connect
 from edgeopt.remote.untrusted import field
+from edgeopt.workflow.fleet.agents import PullingBoard, key_path, remember
 from edgeopt.workflow.workspace import Workspace
 
 _MOST_CERTIFICATES_BYTES = 128 << 10
@@ -33,15 +33,31 @@ service="$folder/{units.NAME}.service"; timer="$folder/{units.NAME}.timer"
 
 
 @dataclass(frozen=True)
+class Hawkbit:
+    """A hawkBit server that orders, instead of offers in the tree.
+
+    Attributes:
+        url: Of its DDI, up to ``.../controller/v1``.
+        token: The board's security token there, or a gateway's.
+        controller: The board's name there; empty: as here.
+    """
+
+    url: str
+    token: str = dataclasses.field(repr=False)
+    controller: str = ""
+
+
+@dataclass(frozen=True)
 class Pulling:
     """What a board's agent is to do.
 
     Attributes:
-        url: Where the tree is.
+        url: Where the tree is; empty: what hawkBit assigns holds all of it.
         every_seconds: Between polls.
         report_url: Where reports go; empty: nowhere.
         apps: Those that the board wants; empty: all that are offered.
         certificates: PEM file of the authorities to believe; ``None``: the board's own.
+        hawkbit: Who orders; ``None``: the offers in the tree.
     """
 
     url: str
@@ -49,6 +65,7 @@ class Pulling:
     report_url: str = ""
     apps: tuple[str, ...] = ()
     certificates: Path | None = None
+    hawkbit: Hawkbit | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +75,7 @@ class Enrolled:
     Attributes:
         device: Its name.
         root_version: Of the root of trust that it has now.
-        url: Where it pulls from; empty: it does not.
+        url: Where it pulls from, or of the hawkBit server that orders; empty: it does not.
         public_key: Of its reports; empty likewise.
         started_by: ``system`` or ``user`` (a timer of systemd), or empty: somebody has to start the agent.
         cron_line: For crontab, where systemd is not there.
@@ -110,10 +127,11 @@ def enrol_device(
         told = connection.request("agent", settings=settings, certificates=certificates)
         start = _start(connection, told, pulling.every_seconds)
         key = str(field(told, "public_key", str, f"{device.name}: agent"))
-        _remember(workspace, device.name, key)
+        _remember(workspace, device, pulling, key)
         started, note = _install(connection, start) if timer else ("", "")
     line = "" if started else units.cron_line(start)
-    return Enrolled(device.name, version, pulling.url, key, started, line, note)
+    url = pulling.hawkbit.url if pulling.hawkbit else pulling.url
+    return Enrolled(device.name, version, url, key, started, line, note)
 
 
 def _follow(connection: Connection, workspace: Workspace) -> None:
@@ -155,13 +173,13 @@ exit 0"""
         raise DeviceError(f"{connection.device.name}: the agent's timer stays: {said.errors}.", remedy="Remove it.")
 
 
-def key_path(workspace: Workspace, name: str) -> Path:
-    """Where the public key of a board's reports is kept."""
-    return workspace.root / "agents" / f"{name}.json"
+def _remember(workspace: Workspace, device: Device, pulling: Pulling, key: str) -> None:
+    told = (pulling.url, pulling.report_url, device.profile or "", _labels(device), pulling.apps, pulling.every_seconds)
+    remember(workspace, device.name, PullingBoard(key, *told))
 
 
-def _remember(workspace: Workspace, name: str, key: str) -> None:
-    documents.write_atomically(key_path(workspace, name), json.dumps({"public_key": key}).encode())
+def _labels(device: Device) -> dict[str, str]:
+    return {name: value for name, value in device.labels.items() if name not in ("name", "profile")}
 
 
 def _settings(device: Device, pulling: Pulling) -> tuple[Mapping[str, Any], str]:
@@ -178,9 +196,16 @@ def _settings(device: Device, pulling: Pulling) -> tuple[Mapping[str, Any], str]
         raise UsageError(
             f"{device.name} has no profile.", remedy=f"Add it with one: edgeopt device add {device.name} ... --profile."
         )
-    own = {"url": pulling.url, "report_url": pulling.report_url, "device_id": device.name, "profile": device.profile}
-    labels = {name: value for name, value in device.labels.items() if name not in ("name", "profile")}
-    return {**own, "labels": labels, "apps": list(pulling.apps)}, certificates
+    own: dict[str, Any] = {
+        "url": pulling.url,
+        "report_url": pulling.report_url,
+        "device_id": device.name,
+        "profile": device.profile,
+    }
+    if pulling.hawkbit is not None:
+        hawkbit = pulling.hawkbit
+        own["hawkbit"] = {"url": hawkbit.url, "controller": hawkbit.controller or device.name, "token": hawkbit.token}
+    return {**own, "labels": _labels(device), "apps": list(pulling.apps)}, certificates
 
 
 def _start(connection: Connection, told: Mapping[str, Any], every_seconds: int) -> units.Start:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from edgeopt.documents import plain
 from edgeopt.errors import UsageError
 from edgeopt.publishing.offers import Terms
 from edgeopt.remote.inventory import Inventory
-from edgeopt.workflow import enrolling
+from edgeopt.workflow.fleet.agents import key_path
 from edgeopt.workflow.fleet.offering import offer
 from edgeopt.workflow.fleet.tree import repository_of, tree_folder
 from edgeopt.workflow.workspace import Workspace
@@ -110,8 +111,10 @@ def test_a_board_is_enrolled_pulls_what_is_offered_and_is_cleaned(
         [row] = releases.report(str(root), True)
         assert (row["version"], row["signed"], row["verified"]) == ("1.0", True, True)
         report = json.loads((nginx.reports / "cam-1/1.json").read_text())
-        key = json.loads(enrolling.key_path(workspace, "cam-1").read_text())["public_key"]
+        key = json.loads(key_path(workspace, "cam-1").read_text())["public_key"]
         assert report["signatures"][0]["key"] == key == enrolled["public_key"]
+        check_status(command, nginx.reports, sshd)
+        sshd.start()
     assert command("device", "enrol", "cam-1", "--remove").code == 0
     assert not (root / "agent").exists() or not list((root / "agent").iterdir())
     assert command("device", "enrol", "cam-1", "--url", "http://127.0.0.1:9/x", "--no-timer").code == 0
@@ -119,13 +122,33 @@ def test_a_board_is_enrolled_pulls_what_is_offered_and_is_cleaned(
     assert not root.exists()
 
 
+def check_status(command: Command, reports: Path, sshd: Sshd) -> None:
+    """What the board reported is what is shown, also where nobody can reach it, and it is not drift."""
+    asked = json.loads(command("fleet", "status", "--json").stdout)["boards"]
+    assert [(row["drift"], row["sighting"]["by_report"]) for row in asked] == [([], False)]
+    sshd.stop()
+    away = command("fleet", "status")
+    assert away.code == 4
+    assert "--reports URL" in " ".join(away.stdout.split())
+    told = command("fleet", "status", "--reports", str(reports), "--json")
+    assert told.code == 0, told
+    [row] = json.loads(told.stdout)["boards"]
+    sighting = row["sighting"]
+    assert (sighting["by_report"], sighting["reachable"], row["drift"]) == (True, True, [])
+    assert (sighting["releases"][0]["version"], sighting["releases"][0]["verified"]) == ("1.0", True)
+    assert 0 <= sighting["asked_at"] - sighting["seen_at"] < 600
+    shown = command("fleet", "status", "--reports", str(reports))
+    assert shown.code == 0
+    assert re.search(r"reported .* ago", " ".join(shown.stdout.split()))
+
+
 def test_a_wider_offer_of_a_release_stays_the_same_rollout(tmp_path: Path, workspace: Workspace) -> None:
     publish(workspace, tmp_path / "networks")
-    first = offer("digits@1.0", Terms({"site": "oslo"}, 1000), workspace)
-    wider = offer("digits@1.0", Terms({"site": "oslo"}, 5000), workspace)
+    first = offer("digits@1.0", Terms({"site": "oslo"}, 1000), workspace, elsewhere=True)
+    wider = offer("digits@1.0", Terms({"site": "oslo"}, 5000), workspace, elsewhere=True)
     assert wider.widened
     assert wider.terms.rollout_id == first.terms.rollout_id
-    other = offer("digits@1.0", Terms({"site": "bergen"}, 5000), workspace)
+    other = offer("digits@1.0", Terms({"site": "bergen"}, 5000), workspace, elsewhere=True)
     assert other.terms.rollout_id != first.terms.rollout_id
     assert not other.widened
 

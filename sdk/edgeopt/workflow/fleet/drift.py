@@ -39,6 +39,16 @@ def expected_by_board(rollouts: Iterable[Rollout]) -> dict[str, dict[str, Expect
     return found
 
 
+def after_offers(expected: Mapping[str, Expected], offered: Iterable[str]) -> dict[str, Expected]:
+    """What a board that pulls should run: of an app that is offered it chooses itself, whatever a rollout left there.
+
+    Args:
+        expected: What rollouts left there, by app.
+        offered: Apps with an offer.
+    """
+    return {app: one for app, one in expected.items() if app not in set(offered)}
+
+
 def drift_of(sighting: Sighting, expected: Mapping[str, Expected]) -> tuple[str, ...]:
     """What is not as it should be on a board, one line each; empty where all is well.
 

@@ -74,7 +74,6 @@ class Terms:
     Attributes:
         holder: Who drives it.
         takeover: Whether to take it from whoever does.
-        insecure_unsigned: Whether boards may do without signatures.
         patience: For boards that are away.
         lease_seconds: How long the lease lasts without us.
         clock: Seconds since the epoch.
@@ -82,7 +81,6 @@ class Terms:
 
     holder: str = field(default_factory=this_holder)
     takeover: bool = False
-    insecure_unsigned: bool = False
     patience: Patience = field(default_factory=Patience)
     lease_seconds: float = LEASE_SECONDS
     clock: Callable[[], float] = time.time
@@ -269,7 +267,7 @@ class _Engine:
             profile=progress.profile,
             fence=self._fence,
             number=progress.orders,
-            insecure_unsigned=self._terms.insecure_unsigned,
+            insecure_unsigned=self._plan.insecure_unsigned,
         )
 
     def _throttle(self, count: int) -> None:

@@ -36,7 +36,10 @@ def read_fleet(path: Path, inventory: Inventory | None = None) -> Fleet:
     devices = {device.name: device for device in inventory.devices()} if inventory else {}
     if not path.exists():
         if not devices:
-            raise UsageError(f"there is no {path} and no device.", remedy="Write one: edgeopt fleet import FILE.")
+            raise UsageError(
+                f"there is no {path} and no device.",
+                remedy="Add one: edgeopt device add NAME user@host; or many: edgeopt fleet import ansible hosts.ini",
+            )
         return Fleet(tuple(_board_of(device) for device in devices.values()))
     document = read_yaml(path)
     return _checked(decode_fleet(document, where=str(path), lines=yaml_lines(path), devices=devices), str(path))

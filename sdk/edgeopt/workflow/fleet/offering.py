@@ -1,17 +1,18 @@
-"""Offers a published release to boards that pull: signs its rollout file, and brings the tree to their store."""
+"""Offers published releases to boards that pull: signs rollout files, lists and withdraws them."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from edgeopt.errors import UsageError
 from edgeopt.publishing.offers import Terms, rollout_file
 from edgeopt.publishing.tree import Pushed
 from edgeopt.signing.repository import Repository
-from edgeopt.workflow.fleet.auditing import note
+from edgeopt.workflow.fleet.agents import pulling_boards
+from edgeopt.workflow.fleet.auditing import audit_log, deed
 from edgeopt.workflow.fleet.storing import store
 from edgeopt.workflow.fleet.tree import repository_of, tree_folder
 from edgeopt.workflow.workspace import Workspace
@@ -36,8 +37,29 @@ class Offered:
     pushed: Pushed | None = None
 
 
+@dataclass(frozen=True)
+class Standing:
+    """An offer that boards find when they look.
+
+    Attributes:
+        offer: What it says.
+        boards: Those enrolled here that take it now.
+        fitting: How many of those enrolled here it is for, the fraction aside.
+    """
+
+    offer: offers.Offer
+    boards: tuple[str, ...]
+    fitting: int
+
+
 def offer(
-    name: str, terms: Terms, workspace: Workspace, *, to: str = "", now: Callable[[], float] = time.time
+    name: str,
+    terms: Terms,
+    workspace: Workspace,
+    *,
+    to: str = "",
+    elsewhere: bool = False,
+    now: Callable[[], float] = time.time,
 ) -> Offered:
     """Offer a release.
 
@@ -49,10 +71,11 @@ def offer(
         terms: To whom.
         workspace: Whose tree and keys.
         to: Store to bring the tree to; empty: nowhere.
+        elsewhere: It may be for boards that were enrolled from other computers only.
         now: Seconds since the epoch.
 
     Raises:
-        UsageError: The release is not published, or the terms cannot be signed.
+        UsageError: The release is not published, no board fits, or the terms cannot be signed.
         SigningError: The tree cannot be read, or a key is missing.
         StoreError: The store cannot be written; the offer is signed, and `publish --to` brings it there.
     """
@@ -64,16 +87,91 @@ def offer(
             f"{name} is not published (of {app or 'it'} there is: {known or 'nothing'}).",
             remedy="Publish it first: edgeopt publish APP@VERSION --from RUN.",
         )
+    if not elsewhere:
+        _require_boards(app, terms, workspace)
     before = _standing(repository, app)
     same = before is not None and (before.release, dict(before.labels)) == (version, terms.labels)
     kept = terms.rollout_id or (before.rollout_id if same and before is not None else "")
     data = rollout_file(app, version, dataclasses.replace(terms, rollout_id=kept), now())
     signed = dataclasses.replace(terms, rollout_id=offers.read(data).rollout_id)
-    note(workspace, "offer", name, f"rollout {signed.rollout_id}, {signed.fraction_per_10000 / 100:g} %", now=now)
-    repository.add_target(offers.path(app), data)
-    repository.publish(now())
+    why = f"rollout {signed.rollout_id}, {signed.fraction_per_10000 / 100:g} %"
+    with deed(audit_log(workspace), "offer", name, why, now=now):
+        repository.add_target(offers.path(app), data)
+        repository.publish(now())
     pushed = store(tree_folder(workspace), to) if to else None
     return Offered(app, version, signed, same, pushed)
+
+
+def _require_boards(app: str, terms: Terms, workspace: Workspace) -> None:
+    """Refuse an offer that no board which was enrolled here would ever take."""
+    known = pulling_boards(workspace)
+    every = _offer_to(app, terms.labels)
+    reasons = [board.why_not(name, every) for name, board in known.items()]
+    if known and not all(reasons):
+        return
+    words = ",".join(f"{name}={value}" for name, value in terms.labels.items()) or "all"
+    what = f"{len(known)} pull: {reasons[0]}" if known else "none was told to pull: edgeopt device enrol NAME --url URL"
+    raise UsageError(
+        f"--to {words!r} is for no board that was enrolled here ({what}).",
+        remedy="Correct it; or give --elsewhere where the boards were enrolled from another computer.",
+    )
+
+
+def _offer_to(app: str, labels: Mapping[str, str]) -> offers.Offer:
+    """An offer to all boards with these labels."""
+    return offers.Offer(app, "", "", "", labels, offers.WHOLE, 0, None, 0)
+
+
+def standing_offers(workspace: Workspace) -> tuple[Standing, ...]:
+    """What is offered now, by app.
+
+    Raises:
+        SigningError: The tree cannot be read.
+        StoreError: What was noted of a board cannot be read.
+    """
+    repository, known = repository_of(workspace), pulling_boards(workspace)
+    apps = [offers.app_of(target.path) for target in repository.listed("rollouts/")]
+    found = [one for app in sorted(filter(None, apps)) if (one := _standing(repository, app)) is not None]
+    return tuple(
+        Standing(
+            one,
+            tuple(name for name, board in known.items() if not board.why_not(name, one)),
+            sum(not board.why_not(name, _offer_to(one.app, one.labels)) for name, board in known.items()),
+        )
+        for one in found
+    )
+
+
+def withdraw(
+    name: str, workspace: Workspace, *, to: str = "", now: Callable[[], float] = time.time
+) -> tuple[offers.Offer, Pushed | None]:
+    """Take an offer back: boards that have the release keep it, the others do not begin.
+
+    Args:
+        name: ``app``, or ``app@version`` as it is offered.
+        workspace: Whose tree and keys.
+        to: Store to bring the tree to; empty: nowhere.
+        now: Seconds since the epoch.
+
+    Returns:
+        What was offered, and what was brought to the store.
+
+    Raises:
+        UsageError: That is not offered.
+        SigningError: The tree cannot be read, or a key is missing.
+        StoreError: The store cannot be written; the offer is withdrawn, and `publish --to` brings that there.
+    """
+    app, _, version = name.partition("@")
+    standing = {one.offer.app: one.offer for one in standing_offers(workspace)}
+    found = standing.get(app)
+    if found is None or (version and version != found.release):
+        there = ", ".join(f"{one.app}@{one.release}" for one in standing.values()) or "nothing"
+        raise UsageError(f"{name} is not offered (offered: {there}).", remedy="See edgeopt fleet offers.")
+    repository = repository_of(workspace)
+    with deed(audit_log(workspace), "offer.withdraw", f"{app}@{found.release}", f"rollout {found.rollout_id}", now=now):
+        repository.remove_target(offers.path(app))
+        repository.publish(now())
+    return found, store(tree_folder(workspace), to) if to else None
 
 
 def _standing(repository: Repository, app: str) -> offers.Offer | None:

@@ -17,7 +17,7 @@ from edgeopt.core.fleet import Board, Caps
 from edgeopt.core.release import Release
 from edgeopt.core.rollout import REFUSED, GatePolicy, Plan
 from edgeopt.errors import DeviceError, RunnerError, UsageError
-from edgeopt.fleet.plan import Forecast, build_plan
+from edgeopt.fleet.plan import Forecast, build_plan, sealed
 from edgeopt.fleet.windows import opens_at
 from edgeopt.workflow.fleet.engine_port import Connect, Order, Preflight
 from edgeopt.workflow.fleet.publishing import Published
@@ -74,7 +74,7 @@ def make_plan(
     """
     forecasts = _ask_all(question, connect, heard)
     release = question.published.release
-    return build_plan(
+    plan = build_plan(
         release.name,
         question.published.manifest,
         question.boards,
@@ -82,6 +82,7 @@ def make_plan(
         waves=question.waves,
         terms=(question.gate, question.caps),
     )
+    return sealed(dataclasses.replace(plan, insecure_unsigned=True)) if question.insecure_unsigned else plan
 
 
 def _ask_all(question: Question, connect: Connect, heard: Callable[[str, Forecast], None]) -> Mapping[str, Forecast]:

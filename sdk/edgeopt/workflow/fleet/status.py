@@ -1,4 +1,4 @@
-"""Asks the boards of a fleet what they run, and keeps their answers."""
+"""Asks the boards of a fleet what they run, takes what others reported, and keeps both."""
 
 from __future__ import annotations
 
@@ -8,32 +8,20 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from edgeopt.core.device import Device
 from edgeopt.core.fleet import Board, Caps
 from edgeopt.core.release import BoardRelease
-from edgeopt.core.sighting import Sighting
+from edgeopt.core.sighting import BoardStatus, Sighting
 from edgeopt.errors import EdgeoptError
+from edgeopt.remote.hostkeys import twin_words, twins
 from edgeopt.store.sightings import Sightings
-from edgeopt.workflow.fleet.drift import Expected, drift_of, expected_by_board
+from edgeopt.workflow.fleet.drift import after_offers, drift_of, expected_by_board
+from edgeopt.workflow.fleet.reported import Reports
 from edgeopt.workflow.fleet.rollouts import recent_rollouts
 from edgeopt.workflow.workspace import Workspace
 
 Ask = Callable[[Device], Sequence[BoardRelease]]
-
-
-@dataclass(frozen=True)
-class BoardStatus:
-    """A board, and what is not as it should be there.
-
-    Attributes:
-        sighting: What it answered, now or last.
-        drift: One line each; empty where all is well.
-    """
-
-    sighting: Sighting
-    drift: tuple[str, ...]
 
 
 def sightings_of(workspace: Workspace) -> Sightings:
@@ -62,8 +50,9 @@ def fleet_status(
     heard: Callable[[Sighting], None] = lambda _: None,
     now: Callable[[], float] = time.time,
     caps: Caps | None = None,
+    reports_url: str = "",
 ) -> tuple[BoardStatus, ...]:
-    """Ask every board; one that does not answer is an answer, not an error.
+    """Ask every board that has not reported; one that does not answer is an answer, not an error.
 
     Args:
         boards: Those to ask.
@@ -72,20 +61,24 @@ def fleet_status(
         heard: Told of each as it answers; called from several threads, one at a time.
         now: Seconds since the epoch.
         caps: How many at once, in all and behind one jump host.
+        reports_url: Where boards that pull put their reports; empty: all are asked.
 
     Returns:
         In the order of `boards`.
 
     Raises:
-        StoreError: The answers cannot be kept, or the rollouts not be read.
+        UsageError: `reports_url` is no address.
+        StoreError: The answers cannot be kept, or the rollouts or the reports not be read.
     """
-    limits = caps or Caps()
+    limits, reports = caps or Caps(), Reports.read(reports_url, workspace, now())
     jumps: defaultdict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(limits.per_jump))
     lock = threading.Lock()
 
     def look(board: Board) -> Sighting:
-        with jumps[board.device.jump] if board.device.jump else contextlib.nullcontext():
-            found = _sighting(board, ask, now)
+        found = reports.sighting(board)
+        if found is None:
+            with jumps[board.device.jump] if board.device.jump else contextlib.nullcontext():
+                found = _sighting(board, ask, now)
         with lock:
             heard(found)
         return found
@@ -93,8 +86,18 @@ def fleet_status(
     with ThreadPoolExecutor(max_workers=max(1, min(limits.concurrency, len(boards)))) as pool:
         found = tuple(pool.map(look, boards))
     kept = sightings_of(workspace).remember(found)
-    expected = expected_by_board(recent_rollouts(workspace))
-    return tuple(_status(sighting, expected.get(sighting.board, {})) for sighting in kept)
+    expected, alike = expected_by_board(recent_rollouts(workspace)), twins([board.device for board in boards])
+
+    def status(sighting: Sighting) -> BoardStatus:
+        name = sighting.board
+        wanted = after_offers(expected.get(name, {}), reports.offered(name))
+        notes = (
+            *reports.notes(name, reachable=sighting.reachable),
+            *([twin_words(alike[name])] if name in alike else []),
+        )
+        return BoardStatus(sighting, (*drift_of(sighting, wanted), *reports.problems(name)), notes)
+
+    return tuple(status(sighting) for sighting in kept)
 
 
 def _sighting(board: Board, ask: Ask, now: Callable[[], float]) -> Sighting:
@@ -104,7 +107,3 @@ def _sighting(board: Board, ask: Ask, now: Callable[[], float]) -> Sighting:
         return Sighting(board.name, board.profile, False, now(), detail=error.message)
     moment = now()
     return Sighting(board.name, board.profile, True, moment, moment, "", releases)
-
-
-def _status(sighting: Sighting, expected: dict[str, Expected]) -> BoardStatus:
-    return BoardStatus(sighting, drift_of(sighting, expected))
