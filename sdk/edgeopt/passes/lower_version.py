@@ -73,7 +73,7 @@ class LowerVersion:
         return PassReport(notes)
 
     def _lowered(self, model: Any) -> tuple[Any, tuple[str, ...]]:
-        from edgeopt.passes.graphs.lowering import lower_ir, lower_opset
+        from edgeopt.passes.graphs.lowering import drop_unused_domains, lower_ir, lower_opset
         from edgeopt.passes.graphs.prepare import opset_of
 
         notes: tuple[str, ...] = ()
@@ -86,4 +86,5 @@ class LowerVersion:
         if self.options.ir_version and before > self.options.ir_version:
             model = lower_ir(model, self.options.ir_version)
             notes += (f"IR version {before} became {self.options.ir_version}",)
+        drop_unused_domains(model)
         return model, notes

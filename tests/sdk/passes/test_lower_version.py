@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeopt.errors import PassError
+from edgeopt.passes import optimise_graph
 from edgeopt.passes._base import PassContext, PassReport
 from edgeopt.passes.lower_version import LowerVersion, Options
 from edgeopt.testing.passes import CHECKS, Case
@@ -130,6 +131,18 @@ def test_nothing_is_left_behind_that_nothing_uses(tmp_path: Path) -> None:
     used = {name for node in graph.node for name in node.input}
     assert {tensor.name for tensor in graph.initializer} <= used
     assert {name for node in graph.node for name in node.output if name} <= used | {"y"}
+
+
+def test_operator_sets_that_onnx_runtime_stamps_on_what_it_saves_do_not_reach_the_device(tmp_path: Path) -> None:
+    """ONNX Runtime before 1.18 refuses a file that names its newer sets, used or not."""
+    saved = tmp_path / "saved.onnx"
+    options = optimise_graph.Options(level="extended")
+    optimise_graph.OptimiseGraph(options).apply(trained("residual").network, saved, PassContext(tmp_path))
+    assert "ai.onnx.ml" in {entry.domain for entry in onnx.load(saved).opset_import}
+    path, _ = lowered(saved, tmp_path, opset=15, ir_version=8)
+    model = onnx.load(path)
+    assert {entry.domain: entry.version for entry in model.opset_import} == {"": 15, "com.microsoft": 1}
+    assert "com.microsoft" in {node.domain for node in model.graph.node}
 
 
 def test_a_file_that_is_old_enough_stays_as_it_is(tmp_path: Path) -> None:

@@ -91,6 +91,19 @@ def lower_ir(model: Any, ir_version: int) -> Any:
     return model
 
 
+def drop_unused_domains(model: Any) -> None:
+    """Take away the operator sets that no node uses.
+
+    ONNX Runtime writes all that it knows into every file that it saves, and refuses a file that names a newer one than
+    it knows: ``ai.onnx.ml`` 5, of which no network here has an operator, is more than 1.17 and older take.
+    """
+    nodes = [node for graph in _graphs(model.graph) for node in graph.node]
+    nodes += [node for function in model.functions for node in function.node]
+    used = {node.domain for node in nodes}.union(_OWN)
+    for entry in [entry for entry in model.opset_import if entry.domain not in used]:
+        model.opset_import.remove(entry)
+
+
 def _without_newer_operators(model: Any, source: int, opset: int) -> tuple[Any, tuple[str, ...]]:
     """Write operators that are younger than `opset` out in older ones, as their definitions do."""
     from onnx import inliner
