@@ -52,7 +52,7 @@ class ReleaseStore:
         Raises:
             Refusal: Someone else holds it (`busy`).
         """
-        os.makedirs(os.path.join(self.path, "releases"), exist_ok=True)
+        storage.make_folders(os.path.join(self.path, "releases"))
         lock = FileLock(os.path.join(self.path, LOCK))
         if not lock.acquire():
             message = "another activation of %s is under way on this device" % self.name
@@ -197,6 +197,7 @@ class ReleaseStore:
                 return False
             doomed = os.path.join(self.path, "releases", ".tmp-gone-%d" % number)
             os.rename(folder, doomed)
+            storage.sync(os.path.dirname(doomed))  # or a power cut may bring the name back, and not all that was in it
             shutil.rmtree(doomed, ignore_errors=True)
         return True
 

@@ -34,7 +34,7 @@ def prepare(root: str) -> None:
     """
     for name in FOLDERS:
         try:
-            os.makedirs(os.path.join(root, name), exist_ok=True)
+            make_folders(os.path.join(root, name))
         except OSError as error:
             raise refusal_of(error)
 
@@ -103,6 +103,16 @@ def sync(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folders(path: str) -> None:
+    """Make a folder and those above it that are missing; a power cut does not take them away again with what is in."""
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(path)
+    make_folders(above)
+    os.makedirs(path, exist_ok=True)
+    sync(above)
 
 
 def write_atomically(path: str, data: bytes, durable: bool = True) -> None:
