@@ -49,9 +49,9 @@ def test_a_restricted_key_gets_the_runner_and_no_shell(server: Sshd, tmp_path: P
         assert connection.hello["restricted"] is True
         assert connection.push(path, digest).sent_bytes == 3 << 20
         connection.fetch(digest, tmp_path / "back", 4 << 20)
-        assert connection.run_job(client.jobs._job("rehearse", "test", None, fields={}))["status"] == "ok"
+        assert connection.run_job(client.jobs.plain_job("rehearse", "test", None, fields={}))["status"] == "ok"
         with pytest.raises(RunnerError, match="may only talk to the runner"):
-            connection.run_job(client.jobs._job("provision", "test", None, fields={"key": "x", "wheels": []}))
+            connection.run_job(client.jobs.plain_job("provision", "test", None, fields={"key": "x", "wheels": []}))
         with pytest.raises(RunnerError, match="may only talk to the runner"):
             connection.clean(force=True)
     with Workspace.open() as workspace, pytest.raises(UsageError, match="restricted already"):
@@ -87,14 +87,8 @@ def test_a_host_with_another_runner_is_served_by_the_one_that_is_there_unless_it
 
 def sign_runner(tree: Repository, data: bytes) -> None:
     """Put a runner among the signed targets."""
-    from tuf.api.metadata import TargetFile
-
-    path = "runner/edgeopt_runner.pyz"
-    with tree.changing():
-        edition = tree.edition(time.time())
-        edition.next.of("targets").signed.targets[path] = TargetFile.from_data(path, data)
-        edition.renew("targets")
-        tree._finish(edition)
+    tree.add_target("runner/edgeopt_runner.pyz", data)
+    tree.publish()
 
 
 def test_where_the_key_does_not_take_nothing_of_the_inventory_changes(server: Sshd) -> None:

@@ -323,7 +323,7 @@ class BoardClient:
     def _job(
         self, kind: str, app: str, fields: dict[str, Any], on_progress: OnProgress | None, job_id: str
     ) -> dict[str, Any]:
-        job = jobs._job(kind, f"{kind} of {app}", job_id or None, fields=fields)
+        job = jobs.plain_job(kind, f"{kind} of {app}", job_id or None, fields=fields)
         return self.connection.run_job(job, on_progress)
 
     def outcome_of(self, result: dict[str, Any]) -> UpdateOutcome:

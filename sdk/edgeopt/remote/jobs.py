@@ -42,6 +42,7 @@ __all__ = [
     "measurement_of",
     "pipeline_job",
     "pipeline_of",
+    "plain_job",
     "provision_job",
     "reason_of",
     "require_ok",
@@ -119,7 +120,7 @@ def measure_job(
         reason: For those who wait for the board.
         job_id: 32 hexadecimal digits, the same for the same work; random by default.
     """
-    return _job(
+    return plain_job(
         "measure",
         reason,
         job_id,
@@ -173,7 +174,7 @@ def layers_job(
         deadline_seconds: Deadlines by phase, of each network anew.
         reason: For those who wait for the board.
     """
-    return _job(
+    return plain_job(
         "layers",
         reason,
         None,
@@ -223,7 +224,7 @@ def pipeline_job(
         rounds: Of each of the three.
         max_start_celsius: Wait for this temperature first.
     """
-    return _job(
+    return plain_job(
         "pipeline",
         "pipeline",
         None,
@@ -268,7 +269,7 @@ def activate_job(
         reason: For those who wait for the board.
         job_id: As in `measure_job`.
     """
-    return _job(
+    return plain_job(
         "activate",
         reason,
         job_id,
@@ -286,7 +287,7 @@ def activate_job(
 
 def rollback_job(app: str, *, job_id: str | None = None) -> Job:
     """Make the previous release of an application active again."""
-    return _job("rollback", f"rollback of {app}", job_id, fields={"app": app})
+    return plain_job("rollback", f"rollback of {app}", job_id, fields={"app": app})
 
 
 def rebuild_job(*, base: str | None, patch: str, result: str, size: int, job_id: str | None = None) -> Job:
@@ -300,7 +301,7 @@ def rebuild_job(*, base: str | None, patch: str, result: str, size: int, job_id:
         job_id: As in `measure_job`.
     """
     fields = {"base": base or None, "patch": patch, "result": result, "size": size}
-    return _job("rebuild", "rebuild of a file", job_id, fields=fields)
+    return plain_job("rebuild", "rebuild of a file", job_id, fields=fields)
 
 
 def provision_job(
@@ -321,10 +322,10 @@ def provision_job(
     entries = [{"name": wheel.path.name, "sha256": wheel.digest} for wheel in wheels]
     key = _digest({"wheels": entries, "runtimes": list(runtimes), "system": system_site_packages})[:16]
     fields = {"key": key, "wheels": entries, "system_site_packages": system_site_packages}
-    return _job("provision", "provision", job_id, fields=fields)
+    return plain_job("provision", "provision", job_id, fields=fields)
 
 
-def _job(
+def plain_job(
     kind: str,
     reason: str,
     job_id: str | None,
@@ -333,7 +334,16 @@ def _job(
     memory_bytes: int | None = None,
     deadline_seconds: Mapping[str, float] | None = None,
 ) -> Job:
-    """A job document; the owner is set by the client that submits it."""
+    """A job document, as the runner's `job_document` reads it; those of a kind of their own have their own function.
+
+    Args:
+        kind: ``update``, ``recheck``, ``rehearse``, ...
+        reason: What for, in words, for whoever finds the board busy.
+        job_id: 32 hex digits; ``None``: a new one. The same job under the same identifier is done once.
+        fields: What belongs to this kind.
+        memory_bytes: Most that its worker may have; ``None``: what the board allows.
+        deadline_seconds: By phase.
+    """
     limits = {"memory_bytes": memory_bytes, "deadline_seconds": dict(deadline_seconds or {})}
     identifier = job_id or secrets.token_hex(16)
     # bound to the content: a result that was made for other work under the same name is told apart

@@ -160,10 +160,10 @@ def test_an_enrolled_board_takes_no_unsigned_deployment_unless_told_to_which_mar
     artifact = {"sha256": entry["model"]["digest"], "size": entry["model"]["size_bytes"], "format": "onnx"}
     fields = {"app": "digits", "artifact": artifact, "settings": entry["settings"], "golden": entry["golden"]["digest"]}
     fields |= {"min_cosine": 0.99, "max_latency_ns": None, "runs": 5}
-    refused = connection.run_job(jobs._job("activate", "deploy", None, fields=fields))
+    refused = connection.run_job(jobs.plain_job("activate", "deploy", None, fields=fields))
     assert refused["status"] == "unsigned"
     assert "--insecure-unsigned" in refused["detail"]
-    done = connection.run_job(jobs._job("activate", "deploy", None, fields={**fields, "insecure_unsigned": True}))
+    done = connection.run_job(jobs.plain_job("activate", "deploy", None, fields={**fields, "insecure_unsigned": True}))
     assert done["status"] == "ok"
     assert board.trust().insecure
     assert not board.releases()[0].signed

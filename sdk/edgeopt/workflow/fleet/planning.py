@@ -44,6 +44,7 @@ class Question:
         caps: How much at once.
         insecure_unsigned: Whether boards may do without signatures.
         now: Seconds since the epoch, for windows.
+        notes: What is said of single boards beside their answers, by name.
     """
 
     published: Published
@@ -53,6 +54,7 @@ class Question:
     caps: Caps
     insecure_unsigned: bool = False
     now: float = 0.0
+    notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def make_plan(
@@ -92,6 +94,8 @@ def _ask_all(question: Question, connect: Connect, heard: Callable[[str, Forecas
     def ask(board: Board) -> tuple[str, Forecast]:
         with jumps[board.device.jump] if board.device.jump else contextlib.nullcontext():
             found = _forecast(board, question, connect)
+        if note := question.notes.get(board.name):
+            found = dataclasses.replace(found, reason="; ".join(filter(None, (found.reason, note))))
         with lock:
             heard(board.name, found)
         return board.name, found

@@ -15,6 +15,7 @@ from edgeopt.fleet.plan import Forecast
 from edgeopt.fleet.rollout import new_rollout
 from edgeopt.fleet.selectors import select_boards
 from edgeopt.fleet.waves import DEFAULT_WAVES
+from edgeopt.remote.hostkeys import twin_words, twins
 from edgeopt.report.fleet_summary import gate_line, went_well
 from edgeopt.store.keys import exact_key
 from edgeopt.store.rollouts import RolloutStore
@@ -114,7 +115,9 @@ def prepare(
         if found is not None:
             return Prepared(store.rollout(found).plan, found, key)
     terms = (request.waves, request.gate, request.caps, request.insecure_unsigned)
-    question = Question(published, boards, *terms, now=now())
+    alike = twins([board.device for board in boards])
+    notes = {name: twin_words(others) for name, others in alike.items()}
+    question = Question(published, boards, *terms, now=now(), notes=notes)
     return Prepared(planning.make_plan(question, carrier_of(fleet, workspace), heard=heard), "", key)
 
 
