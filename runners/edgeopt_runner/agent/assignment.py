@@ -36,7 +36,7 @@ class AssignedTree(Tree):
     """
 
     def __init__(self, deployment: Deployment, settings: Settings, server: Server, patience: Patience) -> None:
-        super(AssignedTree, self).__init__(settings.url, Web(settings.ca), patience)
+        super(AssignedTree, self).__init__(settings.url, Web(settings.ca, known=server.known), patience)
         self._names = {artifact.name: artifact for artifact in deployment.artifacts}
         self._digests = {artifact.sha256: artifact for artifact in deployment.artifacts}
         self._server, self._host = server, split(settings.hawkbit["url"]).netloc
@@ -65,7 +65,7 @@ class Assignments:
 
     def __init__(self, board: Board, settings: Settings, memory: Memory, patience: Patience) -> None:
         self._board, self._settings, self._memory, self._patience = board, settings, memory, patience
-        self._server = Server(settings, patience)
+        self._server = Server(settings, patience, board.now())
         self.received_bytes = 0
 
     def run(self) -> List[Verdict]:

@@ -39,13 +39,14 @@ class Server:
     Args:
         settings: Of the agent; ``hawkbit`` has ``url`` (up to ``.../controller/v1``), ``controller`` and ``token``.
         patience: When to ask again.
+        known: A time that has passed, for certificates; see `Web`.
     """
 
-    def __init__(self, settings: Settings, patience: Patience) -> None:
-        known = settings.hawkbit
-        self._settings, self._patience = settings, patience
-        self.web = Web(settings.ca, "TargetToken %s" % known["token"] if known["token"] else "")
-        self._base = "%s/%s" % (known["url"].rstrip("/"), known["controller"])
+    def __init__(self, settings: Settings, patience: Patience, known: float = 0.0) -> None:
+        own = settings.hawkbit
+        self._settings, self._patience, self.known = settings, patience, known
+        self.web = Web(settings.ca, "TargetToken %s" % own["token"] if own["token"] else "", known)
+        self._base = "%s/%s" % (own["url"].rstrip("/"), own["controller"])
 
     def look(self) -> List[Action]:
         """What the server asks for now, cancellations first; tells it who the board is where it wants to know.

@@ -91,7 +91,10 @@ class Agent:
         self._root, self._settings = root, settings
         self._board, self._memory = Board(root), Memory(root)
         self._patience = Patience(settings.device_id, settings.attempts, settings.first_seconds, sleep)
-        self.tree = Tree(settings.url, Web(settings.ca), self._patience)
+        self.tree = Tree(settings.url, self._web(), self._patience)
+
+    def _web(self) -> Web:
+        return Web(self._settings.ca, known=self._board.now())
 
     def poll(self) -> int:
         """Poll, report, and say what became of it; returns the exit code. Raises Refusal."""
@@ -132,7 +135,7 @@ class Agent:
         number = self._memory.reports + 1
         try:
             body = reports.report(self._root, self._settings, number, self._facts(trouble))
-            reports.send(Web(self._settings.ca), self._patience, reports.address(self._settings, number), body)
+            reports.send(self._web(), self._patience, reports.address(self._settings, number), body)
         except Exception as error:  # the rim: a report is not worth an update
             _say(report="not sent", reason=refusal_of(error).message)
             return

@@ -1,5 +1,9 @@
 """One request to a store over HTTP: proxies, redirects, TLS, and a deadline for every byte; also from a folder.
 
+Where the clock is behind a time that is known to have passed (a board without a battery wakes in 1970), certificates
+are not held against the clock: the server's own must not have ended by that time, and that it has begun is not asked.
+All that is brought is verified by itself; TLS keeps what is asked for and sent from others.
+
 `http.client` rather than `urllib.request`: only with the socket in hand can a store be cut off that sends one byte of
 a header every few seconds.
 """
@@ -24,6 +28,8 @@ HEADERS_SECONDS = 60.0
 WINDOW_SECONDS = 30.0
 LEAST_WINDOW_BYTES = 4096
 _REDIRECTS = (301, 302, 303, 307, 308)
+_NO_CHECK_TIME = 0x200000
+"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which `ssl` has no name for."""
 _BROKEN = (OSError, http.client.HTTPException, ValueError)
 
 
@@ -98,10 +104,11 @@ class Web:
     Args:
         ca: File with the certificates to believe; empty: the system's.
         token: Value of an ``Authorization`` header for the host of the first request; empty: none.
+        known: A time that has passed, in seconds since the epoch; 0: none is known.
     """
 
-    def __init__(self, ca: str = "", token: str = "") -> None:
-        self._ca, self._token = ca, token
+    def __init__(self, ca: str = "", token: str = "", known: float = 0.0) -> None:
+        self._ca, self._token, self._known = ca, token, known
         self._context: Optional[ssl.SSLContext] = None
 
     def open(
@@ -139,13 +146,16 @@ class Web:
         watch.daemon = True
         watch.start()
         try:
+            if url.startswith("https:") and self._behind():
+                self._greet(connection)
             connection.request(method, target, body=body, headers=dict(headers, **extra))
             answer = connection.getresponse()
             if late.is_set():  # headers that end early are headers to `http.client`
                 raise OSError("its headers took more than %.0f s" % HEADERS_SECONDS)
         except _BROKEN as error:
             connection.close()
-            raise Refusal(NETWORK, "%s cannot be reached: %s" % (shown(url), error or type(error).__name__))
+            reason = "%s%s" % (error or type(error).__name__, _clock_words(error))
+            raise Refusal(NETWORK, "%s cannot be reached: %s" % (shown(url), reason))
         finally:
             watch.cancel()
         return Reply(url, answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer, connection)
@@ -172,9 +182,22 @@ class Web:
         if self._context is None:
             try:
                 self._context = ssl.create_default_context(cafile=self._ca or None)
+                if self._behind():
+                    self._context.verify_flags |= _NO_CHECK_TIME
             except (OSError, ssl.SSLError) as error:
                 raise Refusal(STORE_REFUSED, "cannot read the certificates in %s: %s" % (self._ca, error))
         return self._context
+
+    def _behind(self) -> bool:
+        """Whether the clock is known to be wrong."""
+        return time.time() < self._known
+
+    def _greet(self, connection: Any) -> None:
+        """Connect, and refuse a certificate that had ended by the time that is known. Raises OSError."""
+        connection.connect()
+        until = connection.sock.getpeercert()["notAfter"]
+        if ssl.cert_time_to_seconds(until) < self._known:
+            raise OSError("its certificate ended on %s" % until)
 
 
 def split(url: str) -> urllib.parse.SplitResult:
@@ -199,6 +222,13 @@ def shown(url: str) -> str:
     """An address for messages: without a login and without a query, which may be a secret."""
     parts = urllib.parse.urlsplit(url)
     return urllib.parse.urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _clock_words(error: BaseException) -> str:
+    """What the clock says, behind an error that may come of it."""
+    if "not yet valid" not in str(error) and "expired" not in str(error):
+        return ""
+    return " (this board's clock says %s)" % time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
 
 
 def _next(at: str, location: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt.core.device import Device
-from edgeopt.errors import DeviceError, RunnerError, UsageError
+from edgeopt.errors import DeviceError, RunnerError, SigningError, UsageError
 from edgeopt.publishing import units
 from edgeopt.remote.client import Connection, connect
 from edgeopt.remote.untrusted import field
@@ -124,6 +124,9 @@ def enrol_device(
         version = int(field(trust, "root", int, f"{device.name}: enrol"))
         if pulling is None:
             return Enrolled(device.name, version)
+        _follow(
+            connection, workspace
+        )  # now it knows a signed time, by which it takes certificates where its clock stands
         told = connection.request("agent", settings=settings, certificates=certificates)
         start = _start(connection, told, pulling.every_seconds)
         key = str(field(told, "public_key", str, f"{device.name}: agent"))
@@ -135,12 +138,12 @@ def enrol_device(
 
 
 def _follow(connection: Connection, workspace: Workspace) -> None:
-    """Bring a board that trusts an earlier root of ours to the newest; one of somebody else's stays as it is."""
+    """Bring a board that trusts a root of ours to the newest metadata; one of somebody else's stays as it is."""
     from edgeopt.workflow.fleet.engine_live import Carrier, LiveBoard
     from edgeopt.workflow.fleet.sources import TreeSource
 
     if connection.request("trust").get("enrolled") is True:
-        with contextlib.suppress(RunnerError):  # it does not follow from what the board trusts: enrol says so
+        with contextlib.suppress(RunnerError, SigningError):  # it trusts another root, or ours expired: enrol says so
             LiveBoard(connection, Carrier({}, TreeSource(workspace))).bring_trust()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
+import ipaddress
 import socket
 import ssl
 import subprocess
@@ -12,6 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from edgeopt_runner.agent import web
 from edgeopt_runner.agent.web import Web
@@ -151,6 +158,59 @@ def test_https_with_an_authority_of_ones_own_and_no_way_down_to_http(tmp_path: P
         with pytest.raises(Refusal) as refused:
             Web(str(certificate)).open(f"https://127.0.0.1:{port}/x")
         assert refused.value.code == "store_refused"
+
+
+def authority(folder: Path, begins: dt.datetime, ends: dt.datetime) -> tuple[ssl.SSLContext, Path]:
+    """A server's context with a certificate of that validity, and the file that vouches for it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "store")])
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), begins, ends)
+    signed = made.add_extension(address, False).sign(key, hashes.SHA256())
+    pem, private = signed.public_bytes(Encoding.PEM), serialization.NoEncryption()
+    (folder / "ca.pem").write_bytes(pem)
+    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, private) + pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "key.pem")
+    return context, folder / "ca.pem"
+
+
+def asked_with(url: str, ca: Path, known: float) -> str:
+    """What a request says: the body, or why there is none."""
+    try:
+        with Web(str(ca), known=known).open(url) as reply:
+            return reply.read_all(10).decode()
+    except Refusal as refusal:
+        return f"{refusal.code}: {refusal.message}"
+
+
+def test_where_the_clock_stands_certificates_are_held_against_the_time_that_is_known(tmp_path: Path) -> None:
+    """The clock of a board in 1970 against a certificate of today is this clock against one of the years to come."""
+    now = dt.datetime.now(dt.timezone.utc)
+    years = [now + dt.timedelta(days=365 * count) for count in range(8)]
+    context, ca = authority(tmp_path, years[2], years[4])
+    seen: list[bytes] = []
+
+    def serve(connection: socket.socket) -> None:
+        with contextlib.suppress(ssl.SSLError, OSError), context.wrap_socket(connection, server_side=True) as secure:
+            seen.append(secure.recv(65536))
+            secure.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with server(serve) as port:
+        url = f"https://127.0.0.1:{port}/x"
+        unknown = asked_with(url, ca, 0.0)
+        assert unknown.startswith("network: ")
+        assert "certificate is not yet valid" in unknown
+        assert "(this board's clock says" in unknown
+        assert "not yet valid" in asked_with(url, ca, years[0].timestamp())
+        assert asked_with(url, ca, years[3].timestamp()) == "ok"
+        assert asked_with(url, ca, years[1].timestamp()) == "ok"  # made since the board last heard a time
+        sent = len(seen)
+        assert "its certificate ended on" in asked_with(url, ca, years[5].timestamp())
+        other = tmp_path / "other"
+        other.mkdir()
+        assert "certificate verify failed" in asked_with(url, authority(other, now, years[7])[1], years[3].timestamp())
+        assert [data for data in seen[sent:] if data] == []  # nothing was asked of either
 
 
 def test_the_proxy_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import paramiko
 import pytest
 
+from edgeopt.core.device import LOCAL, Device
 from edgeopt.errors import ChangedHostKeyError, UnknownHostKeyError
 from edgeopt.remote import hostkeys
 from edgeopt.remote.client import connect
@@ -117,3 +119,17 @@ def test_pins_of_other_servers_stay(computer: Path) -> None:
     pins.pin("a", newer)
     assert pins.keys("a") == (newer,)
     assert pins.keys("[a]:2222") == (key,)
+
+
+def test_devices_that_show_one_host_key_are_told_from_those_that_do_not(computer: Path, tmp_path: Path) -> None:
+    """Two boards of one disk image, one board under two names, one of its own, one that nobody has pinned yet."""
+    (computer / ".ssh/config").write_text("Host press\n  HostName 10.0.0.7\n")
+    pins, keys = KnownHosts(), [paramiko.ECDSAKey.generate() for _ in range(3)]
+    for name, key in (("10.0.0.5", 0), ("[10.0.0.6]:2222", 0), ("10.0.0.7", 1), ("10.0.0.8", 2)):
+        pins.pin(name, keys[key])
+    places = [("a", "10.0.0.5", 22), ("b", "10.0.0.6", 2222), ("c", "press", 22), ("d", "10.0.0.7", 22)]
+    devices = [Device(name, "ssh", host=host, port=port) for name, host, port in [*places, ("e", "10.0.0.8", 22)]]
+    found = hostkeys.twins([*devices, Device("f", "ssh", host="10.0.0.9"), LOCAL])
+    assert found == {"a": ("b",), "b": ("a",), "c": ("d",), "d": ("c",)}
+    assert hostkeys.twins(devices[:1]) == {}
+    assert "host key of b, c, d and 2 more" in hostkeys.twin_words(["b", "c", "d", "e", "f"])

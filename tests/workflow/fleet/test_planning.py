@@ -101,6 +101,22 @@ def test_a_window_of_a_board_that_tells_its_own_time(source: SimulatedSource) ->
     assert found.reason == "its window opens 2026-09-22 13:30 there"
 
 
+def test_what_is_known_of_a_board_beside_its_answer_is_in_its_line(source: SimulatedSource) -> None:
+    fleet = simulated(2)
+    plan = make_plan(question(source, fleet.fleet.boards, notes={"board-00001": "a twin"}), fleet.carrier(source))
+    assert {board.board: board.reason for board in plan.boards} == {"board-00000": "", "board-00001": "a twin"}
+
+
+def test_a_plan_bears_whether_signatures_are_wanted(source: SimulatedSource) -> None:
+    fleet = simulated(1)
+    asked, bare = (
+        make_plan(question(source, fleet.fleet.boards, insecure_unsigned=bare), fleet.carrier(source))
+        for bare in (False, True)
+    )
+    assert (asked.insecure_unsigned, bare.insecure_unsigned) == (False, True)
+    assert asked.digest != bare.digest
+
+
 def one_refused(rollout: Rollout) -> Rollout:
     left_out = dataclasses.replace(rollout.boards[0], state="skipped", wave=0, detail=f"{REFUSED}no room (disk_full)")
     return dataclasses.replace(rollout, boards=(left_out, *rollout.boards[1:]))
