@@ -60,6 +60,12 @@ def test_bench_measures_it_with_what_reads_it(computer: Computer, workspace: Wor
     assert [(one.status, one.settings.runtime) for one in measurements] == [("ok", "litert")]
 
 
+def test_bench_measures_anew_every_time(computer: Computer, workspace: Workspace, request_: Request) -> None:
+    first, second = (bench(request_, SHORT, workspace)[0].latency for _ in range(2))
+    assert first is not None
+    assert first != second
+
+
 def test_where_nothing_reads_it_one_sentence_says_so(
     computer: Computer, workspace: Workspace, request_: Request
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -100,7 +101,7 @@ def bench(
                 profile,
                 prepared,
                 request.budget,
-                run_id="bench",
+                run_id=f"bench-{secrets.token_hex(4)}",  # a name used before would be answered with what was measured then
                 fresh=True,
                 listener=said,
             )

@@ -62,7 +62,7 @@ def with_measured_widths(
             profile,
             maker.prepared,
             request.budget,
-            run_id="layers",
+            run_id=f"layers-{secrets.token_hex(4)}" if request.fresh else "layers",
             fresh=request.fresh,
             listener=listener,
         )
