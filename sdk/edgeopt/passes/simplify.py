@@ -1,7 +1,8 @@
 """Simplify the graph: fold constants, fuse, drop dead nodes and duplicates.
 
 Source: OnnxSlim (Inference Runtime, 2023-), which runs ONNX shape inference, constant folding, pattern fusion and
-common-subexpression elimination to a fixed point. onnxsim does the same in C++ and was seen to segfault.
+common-subexpression elimination to a fixed point. onnxsim does the same in C++ and was seen to segfault. Before it,
+initial states of zeros are taken away (`zero_states`), so that what made them is dead.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import ClassVar
 
 from edgeopt.errors import PassError
 from edgeopt.passes._base import EXACT, Pass, PassContext, PassReport
+from edgeopt.passes.graphs.zero_states import drop_zero_states
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Simplify(Pass):
 
         model = onnx.load(source)
         before = len(model.graph.node)
+        drop_zero_states(model)
         try:
             slim = onnxslim.slim(model, size_threshold=self.options.fold_limit_bytes)
         except Exception as error:
