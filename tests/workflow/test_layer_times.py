@@ -141,5 +141,7 @@ def test_a_table_has_all_widths_of_its_layers_and_asks_for_each_once(
     assert sorted(times["depthwise"].by_outputs) == [4, 8, 12, 16]
     assert table.rounding(CONV) in (1, 2, 4, 8, 16)
     assert table.widths == 22
+    assert table.alone["first"] == times["first"].by_outputs[64]
+    assert table.alone["depthwise"] == times["depthwise"].by_outputs[16]
     table.measure({"first": CONV}, bench.workspace.artifacts.path(bench.prepared.model.artifact))
     assert len(lists(computer)) == 2

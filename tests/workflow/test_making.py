@@ -40,7 +40,9 @@ def test_the_best_of_a_family_that_misses_the_budget_is_recovered_and_the_others
     assert len(recovered) <= 1
     told = {rejection.name: rejection.reason for rejection in found.rejections}
     assert sum("differs in calibration alone" in reason for reason in told.values()) == 2
+    assert sum(layer.share for layer in found.layers if layer.share) == pytest.approx(1.0)
     for variant in recovered:
+        assert set(variant.kept_float) <= {layer.name for layer in found.layers}
         assert variant.kept_float
         assert "float" in " ".join(variant.notes)
 
@@ -49,4 +51,5 @@ def test_within_the_budget_nothing_is_given_back_to_float(request_of, tmp_path):
     found = made(request_of(0.05), tmp_path / "out")
     kept = [variant.kept_float for variant in found.variants if variant.name in FAMILY]
     assert kept == [()]
+    assert found.layers == ()  # nothing had to be ranked
     assert all("the same" in rejection.reason for rejection in found.rejections)  # layers, or even file

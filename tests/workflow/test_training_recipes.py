@@ -151,6 +151,7 @@ def test_widths_are_solved_from_times_that_the_device_measured(
     kept = {variant.name: variant for variant in found.variants}["keep"]
     (spec,) = kept.provenance.recipe.passes
     assert "latency" not in spec.options
+    assert set(spec.options["widths"]) <= {layer.name for layer in found.layers if layer.milliseconds}
     assert all(width % 4 == 0 for width in spec.options["widths"].values())
     assert kept.artifact.size_bytes < found.variants[0].artifact.size_bytes
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from edgeopt.core.deployment import Deployment
 from edgeopt.core.device import Device, DeviceFacts
+from edgeopt.core.layers import LayerFigures
 from edgeopt.core.model import Artifact, Model
 from edgeopt.core.selection import Selection
 from edgeopt.core.space import Trial
@@ -63,6 +64,7 @@ class RunRecord:
         trials: What a search tried, in order; empty where there was none.
         notes: What the user should know (reused measurements, fall-backs), in order.
         golden: The sample file with inputs and the outputs that every variant must give; ``None`` in records of before.
+        layers: What is known of single layers; empty where neither ranking nor pruning needed it.
     """
 
     run_id: str
@@ -83,3 +85,4 @@ class RunRecord:
     trials: tuple[Trial, ...] = ()
     notes: tuple[str, ...] = ()
     golden: Artifact | None = None
+    layers: tuple[LayerFigures, ...] = ()

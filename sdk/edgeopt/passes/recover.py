@@ -202,20 +202,48 @@ def rank(source: Path, recipe: Recipe, context: MakeContext, *, max_seconds: flo
     Raises:
         PassError: The recipe has no quantising pass, there are no calibration samples, or ranking failed.
     """
+    place = _place(source, recipe, context)
+    if (known := place.known()) is not None:
+        return known
+    ranking = _shares(_ranked(place.start, place.name, place.options, context, max_seconds))
+    partial = place.kept.with_suffix(f".{os.getpid()}.part")
+    partial.write_text(json.dumps(ranking))
+    partial.replace(place.kept)
+    return ranking
+
+
+def known_ranking(source: Path, recipe: Recipe, context: MakeContext) -> list[tuple[str, float]] | None:
+    """What `rank` found before; ``None`` where that recipe's layers were never ranked.
+
+    Raises:
+        PassError: As for `rank`.
+    """
+    return _place(source, recipe, context).known()
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """What is ranked, and the file that keeps the result."""
+
+    start: Path
+    name: str
+    options: Mapping[str, Any]
+    kept: Path
+
+    def known(self) -> list[tuple[str, float]] | None:
+        with contextlib.suppress(OSError, ValueError):
+            return [(name, share) for name, share in json.loads(self.kept.read_text())]
+        return None
+
+
+def _place(source: Path, recipe: Recipe, context: MakeContext) -> _Ranking:
     prefix, spec = _split(recipe)
     if context.calibration is None:
         raise PassError(f"{recipe.name}: ranking layers needs calibration samples.", remedy="Give --data.")
     start = make_variant(source, prefix, context).path
     options = {name: value for name, value in spec.options.items() if name not in _RANKED_ALIKE}
     inputs = [file_digest(start), file_digest(context.calibration), context.machine, sorted(context.isa), context.seed]
-    kept = context.cache / f"ranking-{digest_of(spec.name, options, inputs)}.json"
-    with contextlib.suppress(OSError, ValueError):
-        return [(name, share) for name, share in json.loads(kept.read_text())]
-    ranking = _shares(_ranked(start, spec.name, options, context, max_seconds))
-    partial = kept.with_suffix(f".{os.getpid()}.part")
-    partial.write_text(json.dumps(ranking))
-    partial.replace(kept)
-    return ranking
+    return _Ranking(start, spec.name, options, context.cache / f"ranking-{digest_of(spec.name, options, inputs)}.json")
 
 
 def _ranked(

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from edgeopt.core.run import RunRecord
 from edgeopt.core.selection import Assessment
-from edgeopt.report import page, quantities, summary
+from edgeopt.report import attempts, conditions, layers, page, quantities, summary
 from edgeopt.report.distribution import histograms
 from edgeopt.report.drawing import drawing_of
 from edgeopt.report.picture import Picture, picture_of
@@ -41,6 +41,9 @@ def render_report(record: RunRecord) -> str:
         picture=picture,
         drawing=drawing_of(picture) if picture else None,
         histograms=histograms(assessments),
+        attempts=attempts,
+        conditions=conditions,
+        layers=layers,
         evidence=_evidence(best),
         style=page.trusted(style),
         scripts=(page.trusted(library), page.trusted(script)) if picture else (page.trusted(script),),

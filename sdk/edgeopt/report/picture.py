@@ -124,7 +124,7 @@ def _point(number: int, item: Assessment, record: RunRecord, with_metric: bool) 
     return Point(
         number=number,
         label=visible(item.candidate.key, 60),
-        kind=_kind(item),
+        kind=kind_of(item),
         pareto=item.pareto,
         x=latency.value / 1e6,
         x_low=latency.low / 1e6,
@@ -148,7 +148,8 @@ def _metric(item: Assessment, metric: str) -> tuple[float, float, float]:
     return value, value - worse * scale, value + better * scale
 
 
-def _kind(item: Assessment) -> str:
+def kind_of(item: Assessment) -> str:
+    """How a candidate is drawn: ``winner``, ``baseline``, ``feasible`` or ``infeasible``."""
     if item.verdict == "winner":
         return "winner"
     if item.candidate.variant.name == BASELINE.name:

@@ -154,7 +154,7 @@ def _known_trials(ledger: Ledger, run_id: str) -> tuple[Trial, ...]:
 def _finish(run: _Run, record: RunRecord) -> RunRecord:
     """Variants, measurements, decision, activation; the record is saved after each."""
     made = make_variants(run.request, run.prepared, record.facts, run.profile, run.workspace, run.listener)
-    record = run.save(record, variants=made.variants, rejections=made.rejections)
+    record = run.save(record, variants=made.variants, rejections=made.rejections, layers=made.layers)
     record = _search(run, record)
     with _bench(run, record) as bench:
         record = _decide(run, record, bench)

@@ -44,14 +44,17 @@ def measured_pass(recipe: Recipe) -> int | None:
 
 def with_measured_widths(
     recipes: Sequence[Recipe | Rejection], maker: Maker, profile: Profile, listener: Listener
-) -> list[Recipe | Rejection]:
+) -> tuple[list[Recipe | Rejection], dict[str, float]]:
     """The same recipes, with widths where they ask for a share of the latency, or why there are none.
+
+    Returns:
+        The recipes, and the milliseconds of every layer that was measured for them, by name.
 
     Raises:
         DeviceError: The device cannot be reached.
     """
     if not any(isinstance(one, Recipe) and measured_pass(one) is not None for one in recipes):
-        return list(recipes)
+        return list(recipes), {}
     request, workspace = maker.request, maker.workspace
     aim = resolve_target(request.target, workspace.inventory, request.profile)
     with connect(aim.device) as connection, connection.lease("measuring layers"):
@@ -67,7 +70,7 @@ def with_measured_widths(
             listener=listener,
         )
         table = Table(bench)
-        return [one if isinstance(one, Rejection) else _solved(one, maker, table) for one in recipes]
+        return [one if isinstance(one, Rejection) else _solved(one, maker, table) for one in recipes], table.alone
 
 
 def _solved(recipe: Recipe, maker: Maker, table: Table) -> Recipe | Rejection:

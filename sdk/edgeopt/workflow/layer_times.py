@@ -50,10 +50,12 @@ class Table:
     Attributes:
         bench: The device, connected and leased.
         medians: Of the networks measured so far: layers, whole networks, and the one that does nothing.
+        alone: Of every layer that was asked for, with all of its channels, by name.
     """
 
     bench: Bench
     medians: dict[Width | Path | str, float] = field(default_factory=dict)
+    alone: dict[str, float] = field(default_factory=dict)
 
     @property
     def widths(self) -> int:
@@ -77,6 +79,7 @@ class Table:
         bench = self.bench
         settings = registry.target(bench.profile.target).settings(bench.profile, bench.facts)[0]
         self.medians.update(zip(missing, least_medians(bench, networks, settings, PLAN), strict=True))
+        self.alone.update((name, self._time(Width(spec, spec.inputs, spec.outputs))) for name, spec in layers.items())
 
     def _written(self, one: Width | Path | str, name: str) -> Small:
         """The network and its sample, in the store."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgeopt.core.device import DeviceFacts
 from edgeopt.core.formats import ONNX
+from edgeopt.core.layers import LayerFigures
 from edgeopt.core.profile import Profile
 from edgeopt.core.recipe import BASELINE, Recipe
 from edgeopt.core.variant import Provenance, Rejection, Variant
@@ -16,6 +17,7 @@ from edgeopt.passes.tools import tool_versions
 from edgeopt.remote.client import connect
 from edgeopt.workflow.filtering import unless_twin, without_siblings
 from edgeopt.workflow.latency_table import with_measured_widths
+from edgeopt.workflow.layer_figures import layer_figures
 from edgeopt.workflow.listener import Listener, Silence
 from edgeopt.workflow.making import Judged, Maker, settle, trains
 from edgeopt.workflow.preparing import Prepared, model_facts, prepare, trainable_form
@@ -35,10 +37,12 @@ class VariantSet:
     Attributes:
         variants: Those that may be measured, the original first.
         rejections: The others, with their reasons.
+        layers: What making them told of single layers.
     """
 
     variants: tuple[Variant, ...]
     rejections: tuple[Rejection, ...]
+    layers: tuple[LayerFigures, ...] = ()
 
 
 def baseline_variant(prepared: Prepared) -> Variant:
@@ -101,7 +105,7 @@ def make_variants(
     for recipe in recipes:
         reason = target.rules(profile, facts, model, recipe) or missing_tools(recipe, request)
         allowed.append(Rejection(recipe.name, "rule", reason) if reason else recipe)
-    allowed = with_measured_widths(allowed, maker, profile, listener)
+    allowed, times = with_measured_widths(allowed, maker, profile, listener)
     listener.stage("Making variants", len(recipes))
     judged: list[Variant | Rejection | Judged] = []
     for one in allowed:
@@ -120,7 +124,7 @@ def make_variants(
         readable_original(maker, profile)
     for note in (note for variant in variants if variant.name == BASELINE.name for note in variant.notes):
         listener.note(f"The device's runtime is older than the network: in what is measured as original, {note}.")
-    return VariantSet(variants, rejections)
+    return VariantSet(variants, rejections, layer_figures(maker, made, times))
 
 
 def _lowered_where_it_tells(

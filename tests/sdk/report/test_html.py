@@ -10,6 +10,7 @@ import pytest
 
 from edgeopt.report.html import render_report
 from support.records import HOSTILE, LINES, hostile_record, infeasible_record, run_record
+from support.rich_records import rich_record
 
 SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
@@ -70,7 +71,8 @@ def test_the_data_island_is_json_that_cannot_end_its_element() -> None:
 
 
 def test_without_scripts_the_picture_is_an_svg_with_every_measured_candidate() -> None:
-    marks = re.findall(r'<g class="mark (\w+)">', render_report(run_record()))
+    picture = render_report(run_record()).partition('<section id="candidates">')[0]
+    marks = re.findall(r'<g class="mark (\w+)">', picture)
     assert len(marks) == sum(line.status == "ok" for line in LINES)
     assert marks.count("winner") == 1
     assert marks.count("baseline") == 2
@@ -99,6 +101,22 @@ def test_an_infeasible_run_says_so_first_and_by_how_much() -> None:
     assert "Nothing meets the budget. Nearest: int8-entropy / 2 threads." in page
     assert "0.72 ms over the limit" in page
     assert "★ winner" not in page
+
+
+def test_what_was_tried_the_layers_and_the_conditions_are_on_the_page() -> None:
+    page = html.unescape(body(render_report(rich_record())))
+    assert "22 launches on the device" in page
+    assert "40 points were tried, 31 ran on the device" in page
+    assert "in float in the chosen variant" in page
+    assert "1 of 22 launches were throttled" in page
+    assert page.count('<svg class="meter-bar"') == 48
+    assert len(re.findall(r'<g class="mark calm">', page)) == 42  # of heat and clock, but for the throttled launch
+
+
+def test_ten_thousand_trials_stay_a_page_that_opens() -> None:
+    page = render_report(rich_record(trials=10_000))
+    assert "The best 300 of 10000 points" in page
+    assert len(page.encode()) < 1_500_000
 
 
 @pytest.mark.parametrize("state", ["running", "failed"])

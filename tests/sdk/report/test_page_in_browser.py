@@ -8,6 +8,7 @@ import pytest
 from edgeopt.report.html import render_report
 from support.browser import CHROMIUM, SKIP_REASON, look, print_to_pdf
 from support.records import LINES, hostile_record, infeasible_record, run_record
+from support.rich_records import rich_record
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=SKIP_REASON)
 
@@ -47,6 +48,19 @@ def test_the_chart_is_drawn_and_nothing_overflows_or_complains(width: int, tmp_p
     assert seen.answer["loaded"] == []
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_run_with_everything_fits_the_screen(width: int, tmp_path: Path) -> None:
+    probe = """const wide = [...doc.querySelectorAll("svg, table, pre")].filter((one) => one.checkVisibility());
+      return [doc.documentElement.scrollWidth, Math.min(...[...doc.querySelectorAll(".strips svg")].map(
+        (one) => one.clientHeight)), Math.max(...wide.map((one) => one.getBoundingClientRect().right))]"""
+    seen = look(render_report(rich_record()), tmp_path, width=width, probe=probe)
+    assert seen.console == ()
+    scroll, least_height, right = seen.answer
+    assert scroll <= width
+    assert right <= width
+    assert least_height > 110  # charts that a thumb can tell apart
+
+
 def test_a_click_on_a_header_sorts_and_a_second_one_turns_it_round(tmp_path: Path) -> None:
     order = look(render_report(run_record()), tmp_path, width=1280, probe=PROBE).answer["order"]
     assert order == ["row-1", "row-10", "ascending", "row-11", "descending"]
@@ -70,7 +84,7 @@ def test_a_script_that_slipped_in_would_not_run(tmp_path: Path) -> None:
 
 def test_without_scripts_the_svg_stands_in(tmp_path: Path) -> None:
     page = render_report(infeasible_record()).replace("<script>", '<script type="text/plain">')
-    probe = """return [doc.querySelectorAll("svg .mark").length, doc.querySelector("svg").clientWidth,
+    probe = """return [doc.querySelectorAll("#picture svg .mark").length, doc.querySelector("svg").clientWidth,
       getComputedStyle(doc.querySelector(".chart")).display, doc.documentElement.scrollWidth]"""
     marks, svg_width, chart, scroll = look(page, tmp_path, width=390, probe=probe).answer
     assert (marks, chart) == (MEASURED, "none")
