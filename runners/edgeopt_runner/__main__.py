@@ -71,7 +71,7 @@ def _converse(arguments: argparse.Namespace, answers: BinaryIO) -> int:
             return 0
         if arguments.size < 0:
             raise Refusal(BAD_REQUEST, "size is %d" % arguments.size)
-        transfer.receive(arguments.root, arguments.sha256, arguments.size, 0, answers)
+        transfer.receive(arguments.root, arguments.sha256, arguments.size, 0, lambda told: frames.write(answers, told))
     except BrokenPipeError:
         return 1
     except (Refusal, OSError) as error:

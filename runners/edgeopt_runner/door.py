@@ -133,7 +133,7 @@ def enter(root: str, answers: BinaryIO) -> int:
         if asked.action == "send":
             transfer.send(root, asked.sha256, answers)
         else:
-            transfer.receive(root, asked.sha256, asked.size, 0, answers)
+            transfer.receive(root, asked.sha256, asked.size, 0, lambda told: frames.write(answers, told))
     except BrokenPipeError:
         return 1
     except (Refusal, OSError) as error:

@@ -36,7 +36,7 @@ def _hello(_root: str, params: Params) -> Dict[str, Any]:
         "pid": os.getpid(),
         "boot_id": processes.boot_id(),
         "utc_offset_seconds": time.localtime().tm_gmtoff,
-        "verbs": sorted(VERBS),
+        "verbs": sorted(VERBS) + [RECEIVE],
         "restricted": bool(os.environ.get(DOOR_VARIABLE)),
         "codecs": patch_streams.codecs(),
     }
@@ -162,6 +162,10 @@ VERBS: Dict[str, Callable[[str, Params], Dict[str, Any]]] = {
 """Every verb by name: takes the root and the request's parameters, returns the result or raises Refusal."""
 
 
+RECEIVE = "receive"
+"""The verb with two answers, between which raw bytes arrive."""
+
+
 def failure(refusal: Refusal) -> Dict[str, Any]:
     """The answer that says why not."""
     error = {"code": refusal.code, "message": one_line(refusal.message), "remedy": one_line(refusal.remedy)}
@@ -193,7 +197,13 @@ def serve(root: str, requests: BinaryIO, answers: BinaryIO) -> int:
             request = reader.next()
             if request is None:
                 return 0
+            if request.get("verb") == RECEIVE:
+                if not _receive(root, request, requests.fileno(), answers):
+                    return 1
+                continue
             answer = _framed(root, request)
+        except BrokenPipeError:
+            return 0
         except frames.FrameError as error:
             answer = frames.encode(dict(failure(Refusal(BAD_REQUEST, str(error), "Send the request again.")), id=None))
         try:
@@ -212,10 +222,37 @@ def _put_right(root: str) -> None:
             releases.recover_all(root)
 
 
+def _receive(root: str, request: Dict[str, Any], source: int, answers: BinaryIO) -> bool:
+    """Take an object; False where that broke off, since nobody knows then where its bytes end and requests begin."""
+    told = []
+    name = _name(request)
+
+    def tell(document: Dict[str, Any]) -> None:
+        told.append(document)
+        frames.write(answers, dict(name, ok=True, result=document))
+
+    try:
+        params = _param(request, "params", dict)
+        size = _param(params, "size", int)
+        if size < 0:
+            raise Refusal(BAD_REQUEST, "size is %d" % size)
+        transfer.receive(root, storage.check_digest(params.get("sha256")), size, source, tell)
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # the rim, as below
+        frames.write(answers, dict(failure(refusal_of(error)), **name))
+        return not told
+    return True
+
+
+def _name(request: Dict[str, Any]) -> Dict[str, Any]:
+    asked = request.get("id")
+    return {"id": asked if isinstance(asked, (int, str)) else None}
+
+
 def _framed(root: str, request: Dict[str, Any]) -> bytes:
     """The answer to a request as a frame, whatever happens."""
-    asked = request.get("id")
-    name = {"id": asked if isinstance(asked, (int, str)) else None}
+    name = _name(request)
     try:
         return frames.encode(dict(_answer(root, request), **name))
     except Exception as error:  # the rim: a bad request must not end the conversation

@@ -9,7 +9,7 @@ import os
 import select
 import stat
 import time
-from typing import Any, BinaryIO, Dict, List, Tuple
+from typing import Any, BinaryIO, Callable, Dict, List, Tuple
 
 from edgeopt_runner import faults, processes, storage
 from edgeopt_runner.locks import FileLock
@@ -23,6 +23,9 @@ STALLED_SECONDS = 3.0
 PATIENCE_SECONDS = 600.0
 _F_SETPIPE_SZ = 1031
 
+Tell = Callable[[Dict[str, Any]], None]
+"""Sends an answer at once."""
+
 
 def have(root: str, digests: List[str]) -> Dict[str, Any]:
     """Which objects are here, and how much of the others has arrived (verb ``have``)."""
@@ -35,7 +38,7 @@ def have(root: str, digests: List[str]) -> Dict[str, Any]:
     return {"have": found, "partial": partial}
 
 
-def receive(root: str, digest: str, size: int, source: int, answers: BinaryIO) -> None:
+def receive(root: str, digest: str, size: int, source: int, tell: Tell) -> None:
     """Take one object from a descriptor; see the package `protocol` for the conversation.
 
     Args:
@@ -43,7 +46,7 @@ def receive(root: str, digest: str, size: int, source: int, answers: BinaryIO) -
         digest: SHA-256 of the object.
         size: Its size in bytes.
         source: Descriptor that the raw bytes come from.
-        answers: Where the frames go.
+        tell: Called with what is here, before any byte is awaited, and at the end.
 
     Raises:
         Refusal: ``disk_full``, ``truncated`` (what came is kept for the next try), ``digest_mismatch`` (nothing is
@@ -55,14 +58,14 @@ def receive(root: str, digest: str, size: int, source: int, answers: BinaryIO) -
     check_space(os.path.dirname(final), 0 if os.path.isfile(final) else _rest_bytes(part, size))
     lock = FileLock(final + ".lock")
     if not _wait_for_turn(lock, final, size):
-        frames.write(answers, {"have": True, "offset": size})
-        frames.write(answers, {"ok": True})
+        tell({"have": True, "offset": size})
+        tell({"ok": True})
         return
     try:
-        _receive_locked(part, final, size, source, answers)
+        _receive_locked(part, final, size, source, tell)
     finally:
         lock.release(remove=True)
-    frames.write(answers, {"ok": True})
+    tell({"ok": True})
 
 
 def _wait_for_turn(lock: FileLock, final: str, size: int) -> bool:
@@ -101,13 +104,13 @@ def _progress(part: str) -> Tuple[int, int]:
     return facts.st_size, facts.st_mtime_ns
 
 
-def _receive_locked(part: str, final: str, size: int, source: int, answers: BinaryIO) -> None:
+def _receive_locked(part: str, final: str, size: int, source: int, tell: Tell) -> None:
     """Resume or begin the `.part` file, fill it, verify it and give it its name."""
     digest = hashlib.sha256()
     descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
         offset = _take_up(descriptor, size, digest)
-        frames.write(answers, {"have": False, "offset": offset})
+        tell({"have": False, "offset": offset})
         arrived = offset + _copy(source, descriptor, size - offset, digest)
         if arrived < size:
             raise Refusal(TRUNCATED, "%d of %d bytes arrived" % (arrived, size), "Send it again; it resumes.")

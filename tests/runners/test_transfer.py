@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeopt_runner.protocol import frames
 from support.runner import Runner
 
 DATA = random.Random(1).randbytes(3 << 20)
@@ -180,3 +181,42 @@ def test_a_disk_that_fills_up_on_the_way_is_named_and_nothing_half_gets_a_name(
         assert digest not in objects(runner)
         (small_disk / "ballast").unlink()
         assert runner.receive(digest, len(data), data)[-1] == {"ok": True}
+
+
+def offer(runner: Runner, digest: str, data: bytes, size: int | None = None) -> dict:
+    """Send an object within the conversation; the second answer."""
+    first = runner.result_of("receive", sha256=digest, size=len(data) if size is None else size)
+    assert first["have"] is False
+    runner.send_raw(data[first["offset"] :])
+    return runner.answer()
+
+
+def test_an_object_arrives_within_a_conversation_that_goes_on(runner: Runner) -> None:
+    assert offer(runner, DIGEST, DATA)["result"] == {"ok": True}
+    assert (runner.root / "objects" / DIGEST).read_bytes() == DATA
+    assert runner.result_of("receive", sha256=DIGEST, size=len(DATA)) == {"have": True, "offset": len(DATA)}
+    assert runner.answer()["result"] == {"ok": True}
+    assert runner.error_of("receive", sha256="../x", size=1)["code"] == "bad_request"
+    assert runner.error_of("receive", sha256=DIGEST, size=-1)["code"] == "bad_request"
+    assert runner.result_of("have", digests=[DIGEST])["have"] == [DIGEST]
+
+
+def test_a_conversation_cut_within_an_object_keeps_what_came(runner: Runner) -> None:
+    runner.result_of("receive", sha256=DIGEST, size=len(DATA))
+    runner.send_raw(DATA[: 1 << 20])
+    assert runner.hang_up() == 1
+    assert runner.answer()["error"]["code"] == "truncated"
+    with Runner(runner.root) as again:
+        assert again.result_of("receive", sha256=DIGEST, size=len(DATA))["offset"] == 1 << 20
+        again.send_raw(DATA[1 << 20 :])
+        assert again.answer()["ok"]
+    assert objects(runner) == [DIGEST]
+
+
+def test_requests_inside_an_object_are_bytes_and_nothing_is_asked_behind_a_damaged_one(runner: Runner) -> None:
+    evil = frames.encode({"id": 1, "verb": "clean", "params": {"force": True}}) * 100
+    assert offer(runner, hashlib.sha256(evil).hexdigest(), evil)["ok"]
+    answer = offer(runner, "a" * 64, evil + b"more", size=10)
+    assert answer["error"]["code"] == "digest_mismatch"
+    assert runner.answer() is None, "what follows would be taken for requests"
+    assert runner.root.exists()

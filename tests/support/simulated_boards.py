@@ -111,7 +111,14 @@ class SimulatedBoard:
     # the verbs
 
     def verb_hello(self, **_: Any) -> dict[str, Any]:
-        return {"protocol": 1, "runner": "simulated", "pid": 1, "boot_id": self.name, "utc_offset_seconds": 3600}
+        return {
+            "protocol": 1,
+            "runner": "simulated",
+            "pid": 1,
+            "boot_id": self.name,
+            "utc_offset_seconds": 3600,
+            "verbs": ["receive"],
+        }
 
     def verb_have(self, digests: list[str]) -> dict[str, Any]:
         return {"have": [digest for digest in digests if self._has(digest)], "partial": {}}
@@ -224,20 +231,13 @@ class SimulatedBoard:
 
 
 class _Channel:
-    """One running command of a simulated board."""
+    """The session of a simulated board."""
 
-    def __init__(self, link: SimulatedLink, command: str) -> None:
-        self._link, self._board = link, link.board
+    def __init__(self, link: SimulatedLink) -> None:
+        self._board = link.board
         self._out = bytearray()
         self._in = bytearray()
-        self._incoming: tuple[str, int] | None = None
-        if " receive " in command:
-            words = command.split()
-            digest, size = words[words.index("--sha256") + 1], int(words[words.index("--size") + 1])
-            offset = self._board._arrived(digest)
-            self._incoming = None if self._board._has(digest) else (digest, size)
-            self._out += frames.encode({"have": self._incoming is None, "offset": offset})
-            self._out += frames.encode({"ok": True}) if self._incoming is None or offset == size else b""
+        self._incoming: tuple[int, str, int] | None = None
 
     def write(self, data: bytes | memoryview) -> None:
         if self._incoming is not None:
@@ -248,11 +248,25 @@ class _Channel:
         self._in.clear()
         request = frames.FrameReader(lambda _: next(requests, b"")).next()
         assert request is not None
-        self._out += frames.encode(self._board.answer(request))
+        if request["verb"] == "receive":
+            self._await(request["id"], **request["params"])
+        else:
+            self._out += frames.encode(self._board.answer(request))
+
+    def _await(self, number: int, sha256: str, size: int) -> None:
+        there, offset = self._board._has(sha256), self._board._arrived(sha256)
+        self._say(number, {"have": there, "offset": offset})
+        if there or offset == size:
+            self._say(number, {"ok": True})
+        else:
+            self._incoming = (number, sha256, size)
+
+    def _say(self, number: int, result: dict[str, Any]) -> None:
+        self._out += frames.encode({"id": number, "ok": True, "result": result})
 
     def _take(self, data: bytes) -> None:
         assert self._incoming is not None
-        digest, size = self._incoming
+        number, digest, size = self._incoming
         cut = self._board.behaviour.cut_after_bytes
         if cut and len(data) > cut:
             self._board.behaviour.cut_after_bytes = 0
@@ -260,7 +274,8 @@ class _Channel:
             raise LinkLostError(f"{self._board.name}: the link went away.")
         self._board.receive(digest, size, data)
         if self._board._has(digest):
-            self._out += frames.encode({"ok": True})
+            self._incoming = None
+            self._say(number, {"ok": True})
 
     def read(self, count: int) -> bytes:
         data = bytes(self._out[:count])
@@ -288,7 +303,7 @@ class SimulatedLink:
             raise ConnectError(f"{board.name}: no address of it answers.")
 
     def open(self, command: str) -> Channel:
-        return _Channel(self, command)
+        return _Channel(self)
 
     @contextlib.contextmanager
     def guard(self, doing: str, deadline_seconds: float) -> Iterator[None]:

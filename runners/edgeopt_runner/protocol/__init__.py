@@ -35,6 +35,10 @@ verb                params                                  result
                                                             through the door
 ``probe``           ``runtimes: bool``                      the fields of ``edgeopt.core.device.DeviceFacts``
 ``have``            ``digests: [..]``                       ``have: [..], partial: {digest: bytes}``
+``receive``         ``sha256, size``                        ``have, offset``; then the raw bytes from `offset` on
+                                                            arrive, unless it is there already, and a second answer
+                                                            with the same ``id`` says how that ended. What breaks off
+                                                            ends the conversation
 ``lease``           ``owner, host, reason, seconds``        ``held: bool, lease: {owner, host, reason, since, expires}``
 ``unlease``         ``owner, host``                         ``released: bool``; False when it was not theirs
 ``submit``          ``job: {...}``                          as ``status``; a known ``job_id`` is not started again

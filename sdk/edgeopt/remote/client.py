@@ -21,7 +21,7 @@ from edgeopt.remote import jobs, loader, push, shell
 from edgeopt.remote.bundle import BUNDLE_NAME, Bundle, build_bundle
 from edgeopt.remote.facts import facts_of
 from edgeopt.remote.link import STALL_SECONDS, Link
-from edgeopt.remote.session import Session
+from edgeopt.remote.session import RECEIVE, Session
 from edgeopt.remote.stage import Stage, order_of
 from edgeopt.remote.untrusted import check_digest, field, one_line
 from edgeopt_runner.protocol import LEASE_SECONDS, PROTOCOL
@@ -94,6 +94,7 @@ class Connection:
         self._bundle, self._known_hosts, self._stall_seconds = bundle, known_hosts, stall_seconds
         self._lock = threading.RLock()
         self._link: Link | None = None
+        self._leased = 0
         self._open()
 
     def __enter__(self) -> Connection:
@@ -141,6 +142,8 @@ class Connection:
     def _live(self) -> tuple[Link, Session]:
         """The link and session, made again where they were given up."""
         with self._lock:
+            if self._link is not None and self._session.broken_off:
+                self.close()
             if self._link is None:
                 self._open()
             assert self._link is not None
@@ -196,6 +199,9 @@ class Connection:
     def push(self, path: Path, digest: str, progress: push.Progress | None = None) -> push.PushReport:
         """Bring a file to the device, verified there; resumed over at most five links.
 
+        It goes through the session, which costs the device nothing; while a lease is held, whose renewal may not wait,
+        through a process of its own.
+
         Args:
             path: The file.
             digest: Its SHA-256.
@@ -207,16 +213,28 @@ class Connection:
             DeviceError: The device cannot be reached any more.
         """
         check_digest(digest, self._where("push"))
-        sent = 0
+        sent, size, where = 0, path.stat().st_size, f"{self.device.name}: sending {path.name}"
+        apart = bool(self._leased) or not self._takes_objects
 
-        def once(link: Link, _: Session) -> None:
+        def once(link: Link, session: Session) -> None:
             nonlocal sent
-            for count in push.send_object(link, self.placed, path, digest, progress):
+            receiver = (
+                push.receiver(link, self.placed, digest, size, where)
+                if apart
+                else session.receiving(digest, size, push.seconds_for(size))
+            )
+            for count in push.send_object(receiver, path, where, progress):
                 sent += count
 
-        if digest not in self.have([digest]):
+        if not apart or digest not in self.have([digest]):
             self._persist(once, attempts=_TRANSFER_ATTEMPTS)
-        return push.PushReport(path.stat().st_size, sent)
+        return push.PushReport(size, sent)
+
+    @property
+    def _takes_objects(self) -> bool:
+        """Whether the runner takes objects in its session; the one behind a door may be older than this program."""
+        verbs = self.hello.get("verbs")
+        return isinstance(verbs, list) and RECEIVE in verbs
 
     def fetch(self, digest: str, destination: Path, limit_bytes: int) -> int:
         """Bring an object of the device here; returns its size.
@@ -239,6 +257,7 @@ class Connection:
             BusyError: Somebody else has it; names owner and reason.
         """
         self._take_lease(reason)
+        self._leased += 1
         ended = threading.Event()
         renewing = threading.Thread(target=self._renew_lease, args=(reason, ended), name="edgeopt-lease", daemon=True)
         renewing.start()
@@ -246,6 +265,7 @@ class Connection:
             yield
         finally:
             ended.set()
+            self._leased -= 1
             with contextlib.suppress(EdgeoptError):
                 _, session = self._live()
                 session.request("unlease", self.owner.document(), REQUEST_SECONDS)

@@ -7,8 +7,10 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgeopt.errors import ProtocolError
 from edgeopt.remote.link import Channel, Link
@@ -25,6 +27,15 @@ _SLOWEST_BYTES_PER_SECOND = 10_000
 _LEAST_SECONDS = 180.0
 
 
+Receiver = AbstractContextManager[tuple[dict[str, Any], Channel]]
+"""Gives what the device has of an object, and where its other bytes go; what becomes of them is known at the end."""
+
+
+def seconds_for(size: int) -> float:
+    """How long a transfer of so many bytes may take."""
+    return _LEAST_SECONDS + size / _SLOWEST_BYTES_PER_SECOND
+
+
 @dataclass(frozen=True)
 class PushReport:
     """What a push cost.
@@ -38,7 +49,7 @@ class PushReport:
     sent_bytes: int
 
 
-def send_object(link: Link, placed: Placed, path: Path, digest: str, progress: Progress | None = None) -> Iterator[int]:
+def send_object(receiver: Receiver, path: Path, where: str, progress: Progress | None = None) -> Iterator[int]:
     """Send a file once, and yield the sizes of the blocks before they leave; verified on the device when exhausted.
 
     An iterator, so that the caller knows how much was sent even where the link is lost half-way.
@@ -49,21 +60,32 @@ def send_object(link: Link, placed: Placed, path: Path, digest: str, progress: P
         LinkLostError: The link went away.
     """
     size = path.stat().st_size
-    where = f"{link.name}: sending {path.name}"
-    with _running(link, placed, ["receive", "--sha256", digest, "--size", str(size)], size) as (channel, reader):
-        first = next_frame(reader, channel, where)
-        if "error" in first:
-            raise refuse(first["error"], where)
-        offset = size if field(first, "have", bool, where) else field(first, "offset", int, where)
+    with receiver as (first, channel):
+        if field(first, "have", bool, where):
+            return
+        offset = field(first, "offset", int, where)
         if not 0 <= offset <= size:
             raise ProtocolError(f"{where}: it says that it has {offset} of {size} bytes.")
-        if not first["have"]:
-            with contextlib.suppress(OSError):  # the receiver left; what it has to say comes next
-                yield from _blocks(channel, path, offset, size, progress)
-            channel.close_stdin()
-        last = next_frame(reader, channel, where)
-        if "error" in last:
-            raise refuse(last["error"], where)
+        with contextlib.suppress(OSError):  # the receiver left; what it has to say comes next
+            yield from _blocks(channel, path, offset, size, progress)
+
+
+@contextlib.contextmanager
+def receiver(
+    link: Link, placed: Placed, digest: str, size: int, where: str
+) -> Iterator[tuple[dict[str, Any], Channel]]:
+    """A process of its own that takes an object while a session goes on; as `Session.receiving`."""
+    with _running(link, placed, ["receive", "--sha256", digest, "--size", str(size)], size) as (channel, reader):
+        first = _sound(next_frame(reader, channel, where), where)
+        yield first, channel
+        channel.close_stdin()
+        _sound(next_frame(reader, channel, where), where)
+
+
+def _sound(document: dict[str, Any], where: str) -> dict[str, Any]:
+    if "error" in document:
+        raise refuse(document["error"], where)
+    return document
 
 
 def _blocks(channel: Channel, path: Path, offset: int, size: int, progress: Progress | None) -> Iterator[int]:
@@ -131,9 +153,8 @@ def _running(
     link: Link, placed: Placed, arguments: list[str], size: int
 ) -> Iterator[tuple[Channel, frames.FrameReader]]:
     """One transfer process of the runner, bounded in time by the size of what it moves."""
-    deadline_seconds = _LEAST_SECONDS + size / _SLOWEST_BYTES_PER_SECOND
     doing = f"transfer ({arguments[0]})"
-    with link.guard(doing, deadline_seconds):
+    with link.guard(doing, seconds_for(size)):
         channel = link.open(placed.command(arguments[0], "--root", placed.root, *arguments[1:]))
         try:
             yield channel, frames.FrameReader(lambda _: channel.read(_BLOCK_BYTES))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from edgeopt.errors import DeviceError, LinkLostError, ProtocolError, RemoteDiskError, RunnerError
@@ -12,6 +14,7 @@ from edgeopt.remote.untrusted import checked, field, one_line
 from edgeopt_runner import protocol
 from edgeopt_runner.protocol import frames
 
+RECEIVE = "receive"
 _ROOT_REMEDY = "Free some space there, or choose another folder: edgeopt device add ... --root FOLDER."
 
 
@@ -52,12 +55,16 @@ class Session:
         link: The link that it runs over.
         channel: Its channel.
         reader: The reader of the channel, behind the loader's frames.
+
+    Attributes:
+        broken_off: Whether an object was sent half; nothing can be asked any more.
     """
 
     def __init__(self, link: Link, channel: Channel, reader: frames.FrameReader) -> None:
         self._link, self._channel, self._reader = link, channel, reader
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
+        self.broken_off = False
 
     def request(self, verb: str, params: dict[str, Any], deadline_seconds: float) -> dict[str, Any]:
         """Ask and wait for the answer.
@@ -68,11 +75,33 @@ class Session:
             ProtocolError: The answer is none.
             LinkLostError: The link or the runner went away.
         """
-        where = f"{self._link.name}: {verb}"
         with self._lock, self._link.guard(verb, deadline_seconds):
-            number = next(self._numbers)
-            self._channel.write(frames.encode({"id": number, "verb": verb, "params": params}))
-            answer = next_frame(self._reader, self._channel, where)
+            return self._answered(self._ask(verb, params), verb)
+
+    @contextlib.contextmanager
+    def receiving(self, digest: str, size: int, deadline_seconds: float) -> Iterator[tuple[dict[str, Any], Channel]]:
+        """Have the runner take an object: gives what it has of it, and the channel that the rest is written to.
+
+        Nothing else can be asked meanwhile. How it ended is known at the end of the block, which raises as `request`.
+        """
+        with self._lock, self._link.guard(RECEIVE, deadline_seconds):
+            number = self._ask(RECEIVE, {"sha256": digest, "size": size})
+            first = self._answered(number, RECEIVE)
+            try:
+                yield first, self._channel
+                self._answered(number, RECEIVE)
+            except BaseException:
+                self.broken_off = True
+                raise
+
+    def _ask(self, verb: str, params: dict[str, Any]) -> int:
+        number = next(self._numbers)
+        self._channel.write(frames.encode({"id": number, "verb": verb, "params": params}))
+        return number
+
+    def _answered(self, number: int, verb: str) -> dict[str, Any]:
+        where = f"{self._link.name}: {verb}"
+        answer = next_frame(self._reader, self._channel, where)
         if field(answer, "id", int, where) != number:
             raise ProtocolError(f"{where}: an answer to request {answer['id']} instead of {number}.")
         if field(answer, "ok", bool, where):

@@ -182,6 +182,31 @@ def test_a_file_with_another_digest_is_refused_and_not_kept(local: Device, tmp_p
         assert connection.have(["a" * 64]) == frozenset()
 
 
+def test_after_a_refused_file_the_next_one_arrives(local: Device, tmp_path: Path) -> None:
+    wrong, digest = random_file(tmp_path / "model", MIB)
+    with connect(local) as connection:
+        runner = connection.request("hello", protocols=[1])["pid"]
+        with pytest.raises(RunnerError):
+            connection.push(wrong, "a" * 64)
+        assert connection.push(wrong, digest).sent_bytes == MIB
+        assert connection.push(wrong, digest).sent_bytes == 0
+        assert connection.request("hello", protocols=[1])["pid"] != runner, "the first one could not be asked any more"
+
+
+def test_who_holds_the_lease_is_answered_while_a_file_is_sent(local: Device, tmp_path: Path) -> None:
+    path, digest = random_file(tmp_path / "model", 3 * MIB)
+    answers: list[bool] = []
+
+    def ask(there: int, of: int) -> None:
+        asking = threading.Thread(target=lambda: answers.append(digest in connection.have([digest])), daemon=True)
+        asking.start()
+        asking.join(20)
+
+    with connect(local) as connection, connection.lease("a test"):
+        connection.push(path, digest, ask)
+    assert len(answers) == 3
+
+
 def test_a_fetch_is_limited_and_replaces_atomically(local: Device, tmp_path: Path) -> None:
     path, digest = random_file(tmp_path / "outputs", 2 * MIB)
     target = tmp_path / "here" / "outputs"
