@@ -9,9 +9,8 @@ from edgeopt.core.budget import Objective
 from edgeopt.core.selection import Interval
 from edgeopt.selection.figures import Figures
 from edgeopt.selection.pareto import Point
+from edgeopt.selection.racing import ENOUGH, LEAST_DIFFERENCE, Paired, paired, round_values
 from edgeopt.selection.wording import mebibytes, milliseconds, times
-
-_LEAST_NOISE = 0.01
 
 
 @dataclass(frozen=True)
@@ -31,10 +30,15 @@ class Comparison:
         """Relative difference that is no difference: for times at least 1 %, for memory 1 %, for a file none."""
         if self.objective == "size":
             return 0.0
-        return _LEAST_NOISE if self.objective == "memory" else max(_LEAST_NOISE, self.noise)
+        return LEAST_DIFFERENCE if self.objective == "memory" else max(LEAST_DIFFERENCE, self.noise)
 
     def ratio(self, one: Figures, other: Figures) -> Interval:
-        """The objective of `one` over that of `other`, both of which have been measured."""
+        """The objective of `one` over that of `other`, both of which have been measured.
+
+        Of many launches that took turns it is the ratio by rounds, in which what slowed the board for a while is gone.
+        """
+        if one.depth == other.depth and (by_round := self._by_round(one, other)):
+            return by_round
         if self.objective == "latency" and one.latency and other.latency:
             return one.latency.over(other.latency)
         if self.objective == "time-per-item" and one.item_ns and other.item_ns:
@@ -45,11 +49,21 @@ class Comparison:
 
     def worse(self, ratio: Interval) -> bool:
         """Whether it is certain that the first needs more than the second."""
-        return ratio.low > 1 + self.delta
+        return ratio.low > 1 + self._margin(ratio)
 
     def better(self, ratio: Interval) -> bool:
         """Whether it is certain that the first needs less than the second."""
-        return ratio.high < 1 - self.delta
+        return ratio.high < 1 - self._margin(ratio)
+
+    def _margin(self, ratio: Interval) -> float:
+        """What is no difference: noise that is in the interval already does not count twice."""
+        return LEAST_DIFFERENCE if isinstance(ratio, Paired) else self.delta
+
+    def _by_round(self, one: Figures, other: Figures) -> Paired | None:
+        """The ratio by rounds; ``None`` where they are few, or time is not the objective."""
+        mine, others = (round_values(item.candidate.measurements, self.objective) for item in (one, other))
+        ratio, rounds = paired(mine, others)
+        return ratio if rounds >= ENOUGH else None
 
     def value(self, item: Figures) -> float:
         """What is minimised; infinite where it was not measured."""

@@ -9,6 +9,7 @@ from edgeopt.core.selection import Candidate
 from edgeopt.selection.budget import misses
 from edgeopt.selection.comparison import Comparison
 from edgeopt.selection.figures import Figures, baseline, figures_of
+from edgeopt.selection.racing import losers, round_values
 
 _LEAST_NOISE = 0.01
 
@@ -54,15 +55,39 @@ def _first(ordered: Sequence[Figures], must: Sequence[Figures], limit: int) -> l
     return list(chosen.values())
 
 
-def interleave(keys: Sequence[str], launches: int) -> tuple[str, ...]:
-    """The order of launches: A B C, C B A, A B C, ..., so that a slow drift hits all alike.
+def survivors(count: int) -> int:
+    """How many of so many candidates are measured a second time, before the finals: the best third, at least three.
+
+    Jamieson, Talwalkar: Non-stochastic Best Arm Identification and Hyperparameter Optimization, 2016 (successive
+    halving), with a factor of 3 as in Li et al.: Hyperband, 2018, §3.
+    """
+    return max(3, -(-count // 3))
+
+
+def racing(candidates: Sequence[Candidate], budget: Budget, *, seed: int = 0) -> tuple[str, ...]:
+    """Keys of the finalists that may still win after some rounds, in their order.
+
+    Args:
+        candidates: Finalists with their launches of the finals, in the order of the rounds.
+        budget: As for `select`.
+        seed: Of the bootstrap.
+    """
+    rounds = {item.key: round_values(item.measurements, budget.objective) for item in candidates}
+    if not losers(rounds, rounds):  # working out who is sure costs far more
+        return tuple(rounds)
+    sure = [item.key for item in figures_of(candidates, budget, seed=seed) if not misses(item, budget)]
+    gone = losers(rounds, sure)
+    return tuple(key for key in rounds if key not in gone)
+
+
+def turn(keys: Sequence[str], number: int) -> tuple[str, ...]:
+    """The order of launches in a round: A B C, then C B A, A B C, ..., so that a slow drift hits all alike.
 
     Args:
         keys: Candidates.
-        launches: Launches of each, at least 0.
+        number: Of the round, 0 for the first.
     """
-    rounds = [keys if number % 2 == 0 else keys[::-1] for number in range(launches)]
-    return tuple(key for one_round in rounds for key in one_round)
+    return tuple(keys if number % 2 == 0 else keys[::-1])
 
 
 def drift(baseline_before: float, baseline_after: float, noise: float) -> bool:

@@ -1,4 +1,4 @@
-"""The loop on the device: quick launches for all, interleaved launches for the finalists (design §6)."""
+"""The loop on the device: quick launches for all, longer ones for survivors, a race of the finalists (design §6)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from edgeopt.core.formats import reads
 from edgeopt.core.measurement import Measurement
-from edgeopt.core.plan import FINALS, QUICK, Plan
+from edgeopt.core.plan import FINALS, FULL, QUICK, STANDARD, Plan
 from edgeopt.core.profile import Settings
 from edgeopt.core.recipe import BASELINE
 from edgeopt.core.selection import Candidate
@@ -64,8 +64,8 @@ def measure_all(
         bench: The device.
         variants: The original first.
         settings: What to try each with.
-        effort: Name of the plan of the finals.
-        launches: Process launches of each finalist.
+        effort: Name of the plan of the finals; before those of ``full`` survivors are measured by the standard plan.
+        launches: Process launches of each finalist at most: who cannot win any more gets no others.
 
     Returns:
         The candidates with their launches, and the device's relative noise.
@@ -78,6 +78,8 @@ def measure_all(
     if effort != QUICK.name:
         leaders = schedule.finalists(board.candidates(), bench.budget, noise=_FINALIST_NOISE, limit=_LEADERS)
         _try_variations(bench, board, leaders)
+    if effort == FULL.name:
+        _standard_round(bench, board)
     _finals(bench, board, FINALS[effort], launches)
     return board.candidates(), _learned_noise(bench, board)
 
@@ -164,27 +166,45 @@ def _try_variations(bench: Bench, board: Board, leaders: Sequence[str]) -> None:
                 board.add(variant, settings, bench.measure(variant, settings, QUICK), final=False)
 
 
+def _standard_round(bench: Bench, board: Board) -> None:
+    """One longer launch of each that may still win, so that the long finals are between the right ones."""
+    limit = schedule.survivors(len(board.variants))
+    keys = schedule.finalists(board.candidates(), bench.budget, noise=_FINALIST_NOISE, limit=limit)
+    bench.listener.stage("Measuring survivors", len(keys))
+    for key in keys:
+        measurement = bench.measure(board.variants[key], board.settings[key], STANDARD.without_evaluation())
+        board.add(board.variants[key], board.settings[key], measurement, final=False)
+        bench.listener.advance(_line(key, measurement))
+
+
 def _finals(bench: Bench, board: Board, plan: Plan, launches: int) -> None:
     """Interleaved launches, each in a fresh process; once more where the board drifted in the meantime."""
     keys = schedule.finalists(board.candidates(), bench.budget, noise=_FINALIST_NOISE)
     for block in range(_BLOCKS):
         board.finals.clear()
-        _final_block(bench, board, schedule.interleave(keys, launches), plan, first_launch=block * launches)
+        _race(bench, board, keys, plan, range(block * launches, (block + 1) * launches))
         drifted = [key for key in keys if _drifted(board.finals[key])]
         if len(drifted) < len(keys):
             return
         bench.listener.note("The board became faster or slower during the finals.")
 
 
-def _final_block(bench: Bench, board: Board, order: Sequence[str], plan: Plan, *, first_launch: int) -> None:
-    """One block of launches; the first of each candidate runs the evaluation set too."""
-    bench.listener.stage("Finals, interleaved", len(order))
-    for key in order:
-        launch = len(board.finals.get(key, ()))
-        chosen = plan if launch == 0 else plan.without_evaluation()
-        measurement = bench.measure(board.variants[key], board.settings[key], chosen, first_launch + launch)
-        board.add(board.variants[key], board.settings[key], measurement, final=True)
-        bench.listener.advance(_line(key, measurement))
+def _race(bench: Bench, board: Board, keys: Sequence[str], plan: Plan, launches: range) -> None:
+    """Rounds of launches, to and fro, until one is left that may win; the original runs along for comparison."""
+    bench.listener.stage("Finals, interleaved", len(keys) * len(launches))
+    hopeful = keys
+    for place, launch in enumerate(launches):
+        running = [key for key in keys if key in hopeful or board.variants[key].name == BASELINE.name]
+        for key in schedule.turn(running, place):
+            chosen = plan if place == 0 else plan.without_evaluation()
+            measurement = bench.measure(board.variants[key], board.settings[key], chosen, launch)
+            board.add(board.variants[key], board.settings[key], measurement, final=True)
+            bench.listener.advance(_line(key, measurement))
+        raced = [Candidate(board.variants[key], board.settings[key], tuple(board.finals[key])) for key in running]
+        hopeful = schedule.racing(raced, bench.budget)
+        if len(hopeful) == 1 < len(keys):
+            bench.listener.note(f"{hopeful[0]} wins for sure after {place + 1} of {len(launches)} rounds.")
+            return
 
 
 def _drifted(launches: Sequence[Measurement]) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
 
 from edgeopt.core.budget import Budget, LatencyLimit
 from edgeopt.core.plan import QUICK
 from edgeopt.core.selection import Candidate
-from edgeopt.selection.schedule import drift, finalists, interleave
+from edgeopt.selection.schedule import drift, finalists, racing, survivors, turn
 from support.measurements import candidate, failed
 
 
@@ -59,12 +59,33 @@ def test_where_nothing_works_there_are_no_finalists() -> None:
     assert finalists([failed("original", "oom", ""), failed("a", "crash", "")], Budget(), 0.02) == ()
 
 
-@pytest.mark.parametrize(
-    ("keys", "launches", "order"),
-    [("AB", 2, "ABBA"), ("ABC", 3, "ABCCBAABC"), ("A", 3, "AAA"), ("", 3, ""), ("AB", 0, "")],
-)
-def test_launches_are_interleaved_so_that_a_drift_hits_all_alike(keys: str, launches: int, order: str) -> None:
-    assert "".join(interleave(tuple(keys), launches)) == order
+def test_launches_are_interleaved_so_that_a_drift_hits_all_alike() -> None:
+    assert "".join("".join(turn(tuple("ABC"), number)) for number in range(3)) == "ABCCBAABC"
+    assert turn((), 0) == ()
+
+
+def test_survivors_are_the_best_third_and_never_fewer_than_finalists() -> None:
+    assert [survivors(count) for count in (1, 9, 10, 40)] == [3, 3, 4, 14]
+
+
+def test_the_race_is_left_by_what_is_certainly_slower_and_by_nothing_else() -> None:
+    steady = {"launches": 5, "samples": 30, "windows": 1, "noise": 0.002}
+    table = [candidate("original", 3.0, **steady), candidate("a", 1.0, **steady), candidate("b", 1.0, seed=7, **steady)]
+    assert racing(table, Budget()) == ("a / 1 thread", "b / 1 thread")
+    assert len(racing([replace(one, measurements=one.measurements[:2]) for one in table], Budget())) == 3
+
+
+def test_only_what_holds_the_budget_throws_others_out_of_the_race() -> None:
+    steady = {"launches": 5, "samples": 30, "windows": 1, "noise": 0.002}
+    table = [candidate("original", 3.0, **steady), candidate("wrong", 1.0, correct=700, **steady)]
+    assert len(racing(table, Budget(max_drop=0.01))) == 2
+    assert racing(table, Budget(max_drop=None)) == ("wrong / 1 thread",)
+
+
+def test_where_time_is_not_the_objective_nobody_leaves_for_being_slow() -> None:
+    steady = {"launches": 5, "samples": 30, "windows": 1, "noise": 0.002}
+    table = [candidate("original", 3.0, **steady), candidate("a", 1.0, **steady)]
+    assert len(racing(table, Budget(objective="memory"))) == 2
 
 
 def test_a_baseline_that_moved_more_than_twice_the_noise_spoils_the_block() -> None:
