@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import io
 import json
+import os
 import threading
 import tokenize
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeopt.documents import write_atomically
@@ -26,6 +28,9 @@ _PACKAGE = "edgeopt_runner"
 _SHEBANG = b"#!/usr/bin/env python3\n"
 _ONE_BUILDER = threading.Lock()
 """Threads that connect at once would write through the same partial file."""
+
+Files = tuple[tuple[str, str, int, int], ...]
+"""Names in the bundle, paths, times and sizes of the package's files: while these stay, so does what they hold."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _MODE = 0o100644 << 16
@@ -62,7 +67,7 @@ class Bundle:
         code_digest: SHA-256 of the code in it.
     """
 
-    path: Path
+    path: Path = field(compare=False)
     digest: str
     code_digest: str
 
@@ -73,17 +78,15 @@ def build_bundle(destination: Path) -> Bundle:
     Raises:
         OSError: The source cannot be read or the file not be written.
     """
-    sources = _sources(_source_folder())
-    made_of = _digest(json.dumps(sources, sort_keys=True).encode())
+    files = _files(_source_folder())
+    made_of = _made_of(files)
     with _ONE_BUILDER:
-        return _known(destination, made_of) or _built(destination, sources, made_of)
+        return _known(destination, made_of) or _written(destination, files, made_of)
 
 
-def _built(destination: Path, sources: Mapping[str, str], made_of: str) -> Bundle:
-    members = {name: bare(text) for name, text in sources.items()}
-    data = _packed(members)
+def _written(destination: Path, files: Files, made_of: str) -> Bundle:
+    data, digests = _made(files)
     write_atomically(destination, data)
-    digests = {"digest": _digest(data), "code_digest": _digest(json.dumps(members, sort_keys=True).encode())}
     write_atomically(_stamp(destination), json.dumps({"made_of": made_of, **digests}).encode())
     return Bundle(destination, **digests)
 
@@ -113,10 +116,33 @@ def _source_folder() -> Path:
     return Path(spec.origin).parent
 
 
-def _sources(source: Path) -> dict[str, str]:
+def _files(folder: Path) -> Files:
+    found = []
+    for here, _, names in os.walk(folder):
+        for path in (os.path.join(here, name) for name in names if name.endswith(".py")):
+            inside, stat = Path(os.path.relpath(path, folder)).as_posix(), os.stat(path)
+            found.append((f"{_PACKAGE}/{inside}", path, stat.st_mtime_ns, stat.st_size))
+    return tuple(sorted(found))
+
+
+@functools.lru_cache(maxsize=2)
+def _sources(files: Files) -> Mapping[str, str]:
     """Text of the package's Python files by their names in the bundle."""
-    files = {f"{_PACKAGE}/{path.relative_to(source).as_posix()}": path for path in source.rglob("*.py")}
-    return {"__main__.py": _MAIN, **{name: path.read_text(encoding="utf-8") for name, path in files.items()}}
+    return {"__main__.py": _MAIN, **{name: Path(path).read_text(encoding="utf-8") for name, path, *_ in files}}
+
+
+@functools.lru_cache(maxsize=2)
+def _made_of(files: Files) -> str:
+    return _digest(json.dumps(_sources(files), sort_keys=True).encode())
+
+
+@functools.lru_cache(maxsize=2)
+def _made(files: Files) -> tuple[bytes, dict[str, str]]:
+    """The zipapp and its digests; a process that writes it to many places makes it once."""
+    members = {name: bare(text) for name, text in _sources(files).items()}
+    data = _packed(members)
+    code_digest = _digest(json.dumps(members, sort_keys=True).encode())
+    return data, {"digest": _digest(data), "code_digest": code_digest}
 
 
 def bare(text: str) -> str:
