@@ -1,10 +1,14 @@
 """The write-ahead journal of an application's releases: one JSON line per transition, synced before the deed.
 
-Every line bears its own checksum. What follows the last line that fits is the torn end of an interrupted write, and
-is cut off by the next append. A damaged line before it is passed over: to believe the journal ended there would undo
+Every line bears its own checksum. What follows the last line that fits is the torn end of an interrupted write, which
+the next append writes over. A damaged line before it is passed over: to believe the journal ended there would undo
 what was committed long ago.
+
+The file is made as large as it may become, zeros behind the lines: on a disk that is full to the last byte the way back
+can still be written down.
 """
 
+import errno
 import json
 import os
 import zlib
@@ -12,7 +16,9 @@ from typing import Any, Dict, Optional, Tuple
 
 from edgeopt_runner import storage
 
+RESERVED_BYTES = 64 << 10
 _ROTATE_BYTES = 16 << 10
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def _encode(record: Dict[str, Any]) -> bytes:
@@ -35,21 +41,21 @@ class Journal:
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def _read(self) -> Tuple[Dict[str, Any], int]:
-        """The last valid record and the length in bytes of the file up to its end; looked for from the end on."""
+    def _read(self) -> Tuple[Dict[str, Any], int, int]:
+        """The last valid record, where it ends and where all that was ever written ends; looked for from behind."""
         try:
             with open(self.path, "rb") as stream:
-                data = stream.read()
+                data = stream.read().rstrip(b"\0")
         except FileNotFoundError:
-            return {}, 0
+            return {}, 0, 0
         end = len(data)
         while end:
             start = data.rfind(b"\n", 0, end - 1) + 1
             record = _decode(data[start:end])
             if record is not None:
-                return record, end
+                return record, end, len(data)
             end = start
-        return {}, 0
+        return {}, 0, len(data)
 
     def last(self) -> Dict[str, Any]:
         """The last record that was written whole; empty where there is none."""
@@ -57,16 +63,18 @@ class Journal:
 
     def append(self, record: Dict[str, Any]) -> None:
         """Write one record, durable when this returns. A long journal starts afresh with the last one and this."""
-        last, length = self._read()
-        if length > _ROTATE_BYTES:
-            storage.write_atomically(self.path, _encode(last) + _encode(record))
-            return
-        fresh = not os.path.exists(self.path)
-        with open(self.path, "r+b" if not fresh else "wb") as stream:
-            stream.truncate(length)
+        last, length, written = self._read()
+        line = _encode(record)
+        if length > _ROTATE_BYTES or not os.path.exists(self.path):
+            try:
+                lines = _encode(last) + line if last else line
+                storage.write_atomically(self.path, lines.ljust(RESERVED_BYTES, b"\0"))
+                return
+            except OSError as error:
+                if error.errno not in _FULL or not length or length + len(line) > RESERVED_BYTES:
+                    raise
+        with open(self.path, "r+b") as stream:
             stream.seek(length)
-            stream.write(_encode(record))
+            stream.write(line.ljust(written - length, b"\0"))
             stream.flush()
             os.fsync(stream.fileno())
-        if fresh:
-            storage.sync(os.path.dirname(self.path))

@@ -8,6 +8,7 @@ import shutil
 from edgeopt_runner.storage import sync
 
 _CHUNK_BYTES = 1 << 20
+_NO_LINKS = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
 
 
 def point(link: str, target: str) -> None:
@@ -33,10 +34,22 @@ def link_or_copy(source: str, destination: str) -> None:
     try:
         os.link(source, destination)
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS):
+        if error.errno not in _NO_LINKS:
             raise
         shutil.copyfile(source, destination)
         sync(destination)
+
+
+def can_link(path: str) -> bool:
+    """Whether a file can be given a second name here, or would be copied; tried beside it."""
+    second = "%s.link-%d" % (path, os.getpid())
+    remove_file(second)
+    try:
+        os.link(path, second)
+    except OSError as error:
+        return error.errno not in _NO_LINKS
+    remove_file(second)
+    return True
 
 
 def sha256_of(path: str) -> str:

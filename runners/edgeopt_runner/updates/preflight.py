@@ -10,7 +10,7 @@ import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from edgeopt_runner import conditions, job_document, protocol, runtimes, storage
-from edgeopt_runner.links import sha256_of
+from edgeopt_runner.links import can_link, sha256_of
 from edgeopt_runner.locks import FileLock
 from edgeopt_runner.refusals import Refusal, refusal_of
 from edgeopt_runner.release_store import LOCK, ReleaseStore
@@ -100,7 +100,9 @@ def judge(store: ReleaseStore, order: Order) -> Judged:
     state.check_penalty(order.manifest)
     files = [(file.sha256, file.size) for file in (entry.model, entry.golden)]
     needs = space.needs(store.root, files)
-    found = space.room(store.root, needs, entry.scratch_bytes, [order.manifest] + [file[0] for file in files])
+    linked = can_link(storage.object_path(store.root, order.manifest))
+    scratch = entry.scratch_bytes + (0 if linked else sum(need.size for need in needs))
+    found = space.room(store.root, needs, scratch, [order.manifest] + [file[0] for file in files])
     space.check(store.root, found)
     return Judged(UPDATE, _notes(), manifest, entry, signed, needs, found)
 

@@ -71,7 +71,7 @@ def room(root: str, wanted: Iterable[Need], scratch_bytes: int, keep: Iterable[s
     Args:
         root: The runner's root.
         wanted: Files of the release.
-        scratch_bytes: What staging needs beside them.
+        scratch_bytes: What staging needs beside them, copies of the files included where they cannot be linked.
         keep: Digests that collecting would leave.
     """
     facts = os.statvfs(root)
