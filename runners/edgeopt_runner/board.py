@@ -14,6 +14,9 @@ _MORE_PATH = ":/usr/sbin:/sbin:/opt/vc/bin"
 """Where `nvpmodel` and older systems' `vcgencmd` are; a login that is not root's need not look there."""
 
 _READ_BYTES = 1 << 20
+_USUAL_BYTES = 1 << 13
+"""Nearly every such file is smaller; room for the largest takes longer to get than the file to read."""
+
 _INTEGER = re.compile(r"-?[0-9]{1,18}\Z")
 _DEVICE_TREES = ("/sys/firmware/devicetree/base/", "/proc/device-tree/")
 """The first is the only one that can be shown inside a container."""
@@ -43,7 +46,10 @@ class Board:
     def _text(self, path: str) -> Optional[str]:
         try:
             with open(self._prefix + path, "rb") as stream:
-                return stream.read(_READ_BYTES).decode("utf-8", "replace")
+                data = stream.read(_USUAL_BYTES)
+                if len(data) == _USUAL_BYTES:
+                    data += stream.read(_READ_BYTES - _USUAL_BYTES)
+                return data.decode("utf-8", "replace")
         except OSError:
             return None
 

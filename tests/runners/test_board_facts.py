@@ -280,3 +280,9 @@ def test_no_text_makes_a_parser_fail(text):
     )  # fmt: skip
     for parse in parsers:
         parse(text)
+
+
+@pytest.mark.parametrize(("size", "kept"), [(8191, 8191), (8192, 8192), (30000, 30000), (3 << 20, 1 << 20)])
+def test_a_long_file_is_read_whole_and_an_endless_one_is_not(size, kept, tmp_path):
+    (tmp_path / "file").write_text("x" * size)
+    assert Board(str(tmp_path)).read("/file") == "x" * kept
