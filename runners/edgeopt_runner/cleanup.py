@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterable, List, Set, Tuple
 
 from edgeopt_runner import environment, jobs, leases, runtimes, storage
 from edgeopt_runner.agent import FILES as AGENT_FILES
+from edgeopt_runner.links import remove_file
 from edgeopt_runner.locks import FileLock, board_lock_path
 from edgeopt_runner.protocol import BUSY
 from edgeopt_runner.refusals import Refusal
@@ -48,10 +49,13 @@ def _age_days(path: str) -> float:
 
 
 def _size_bytes(path: str) -> int:
-    """Bytes that removing a file or folder frees; a file with another name elsewhere frees none."""
+    """Bytes that removing a file or folder frees; a file with another name elsewhere, or none any more, frees none."""
     if os.path.isdir(path) and not os.path.islink(path):
         return sum(_size_bytes(os.path.join(path, name)) for name in _entries(path))
-    facts = os.lstat(path)
+    try:
+        facts = os.lstat(path)
+    except FileNotFoundError:
+        return 0
     return facts.st_size if facts.st_nlink == 1 else 0
 
 
@@ -152,7 +156,10 @@ def collectable_bytes(root: str, keep: Iterable[str]) -> int:
     seen: Dict[Tuple[int, int], int] = {}
     freed = 0
     for path in [*files, *_unwanted_objects(root, kept)]:
-        facts = os.lstat(path)
+        try:
+            facts = os.lstat(path)
+        except FileNotFoundError:
+            continue  # an update that is under way was faster
         inode = (facts.st_dev, facts.st_ino)
         seen[inode] = seen.get(inode, 0) + 1
         if seen[inode] == facts.st_nlink:  # its last name goes with the others
@@ -174,10 +181,11 @@ def _drop_spare_releases(store: ReleaseStore) -> int:
 
 
 def _remove(path: str) -> None:
+    """Take a file or folder away; somebody else may have been faster."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
     else:
-        os.unlink(path)
+        remove_file(path)
 
 
 def clean(root: str, force: bool) -> Dict[str, Any]:

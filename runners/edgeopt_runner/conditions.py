@@ -86,6 +86,11 @@ def idle_share(quick: bool, sleep: Callable[[float], None] = time.sleep, board: 
     return idle
 
 
+def alarms(board: Board = THIS) -> List[str]:
+    """What the board complains of now: heat and supply."""
+    return raspberry.conditions(raspberry.throttled(board)) + thermal.supply_alarms(board)
+
+
 def snapshot(board: Board = THIS) -> Dict[str, Any]:
     """The state of the board and of this process now, as JSON values."""
     usage = resource.getrusage(resource.RUSAGE_SELF)

@@ -45,17 +45,19 @@ class Journal:
         """The last valid record, where it ends and where all that was ever written ends; looked for from behind."""
         try:
             with open(self.path, "rb") as stream:
-                data = stream.read().rstrip(b"\0")
+                data = stream.read()
         except FileNotFoundError:
             return {}, 0, 0
-        end = len(data)
+        end = written = data.rfind(b"\n") + 1
+        if data[end:] != bytes(len(data) - end):
+            written = len(data.rstrip(b"\0"))
         while end:
             start = data.rfind(b"\n", 0, end - 1) + 1
             record = _decode(data[start:end])
             if record is not None:
-                return record, end, len(data)
+                return record, end, written
             end = start
-        return {}, 0, len(data)
+        return {}, 0, written
 
     def last(self) -> Dict[str, Any]:
         """The last record that was written whole; empty where there is none."""

@@ -7,7 +7,7 @@ import random
 import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from edgeopt_runner import cleanup, held_release, runtimes
 from edgeopt_runner.release_store import ReleaseStore
 from support.board_updates import CHECKS, act, assert_sound, bring, install, state_of, update_now
+from support.releases import put_object
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +117,22 @@ def crowd(board: Path, seconds: float) -> None:
     codes = [os.WEXITSTATUS(os.waitpid(pid, 0)[1]) for pid in pids]
     assert codes == [0] * len(deeds)
     assert assert_sound(board)["counter"] > 1
+
+
+def test_a_collector_is_not_stopped_by_an_update_that_was_faster(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unwanted = cleanup._unwanted_objects
+
+    def taken_away(root: str, kept: set[str]) -> Iterator[str]:
+        for path in list(unwanted(root, kept)):
+            os.unlink(path)
+            yield path
+
+    monkeypatch.setattr(cleanup, "_unwanted_objects", taken_away)
+    put_object(board, b"nobody wants this")
+    assert cleanup.collectable_bytes(str(board), []) == 0
+    put_object(board, b"nor that")
+    assert cleanup.collect_garbage(str(board), [])["freed_bytes"] == 0
+    assert_sound(board)
 
 
 def test_installers_a_collector_and_readers_at_once(board: Path) -> None:

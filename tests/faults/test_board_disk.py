@@ -32,12 +32,12 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def template(workshop: Path) -> Iterator[Path]:
     """A board that runs 1.1.0, ran 1.0.0 and has 1.2.0 sent to it."""
     patch = pytest.MonkeyPatch()
     patch.setattr(runtimes, "find", lambda root, only="": [{"name": "onnxruntime", "version": "1.20.1"}])
-    root = tmp_path_factory.mktemp("board")
-    (root / "objects").mkdir()
+    root = workshop / "template"
+    (root / "objects").mkdir(parents=True)
     install(root, b"model one", "1.0.0", 1)
     install(root, b"model two", "1.1.0", 2)
     order(root)
@@ -51,8 +51,13 @@ def order(root: Path) -> dict[str, Any]:
 
 def fresh(template: Path, folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(template, folder, symlinks=True)
+    shutil.copytree(template, folder, symlinks=True, copy_function=copy)
     return folder
+
+
+def copy(source: str, destination: str) -> None:
+    """Copy a file; the ballast, which nobody writes into, gets a second name."""
+    (os.link if os.path.basename(source) == ballast.NAME else shutil.copyfile)(source, destination)
 
 
 def fault(root: Path, check: str, fails: Any) -> tuple[dict[str, Any] | None, int]:
@@ -76,12 +81,12 @@ def at(number: int, code: int) -> Any:
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EINTR], ids=["ENOSPC", "EIO", "EINTR"])
 @pytest.mark.parametrize("check", ["healthy", "sick_after"])
-def test_an_error_at_every_single_call(template: Path, tmp_path: Path, check: str, code: int) -> None:
-    _, calls = fault(fresh(template, tmp_path / "board"), check, at(0, code))
+def test_an_error_at_every_single_call(template: Path, workshop: Path, check: str, code: int) -> None:
+    _, calls = fault(fresh(template, workshop / "board"), check, at(0, code))
     assert calls > 40
     ends: dict[str, int] = {}
     for number in range(1, calls + 1):
-        root = fresh(template, tmp_path / "board")
+        root = fresh(template, workshop / "board")
         found, _ = fault(root, check, at(number, code))
         ends[found["outcome"] if found else "none"] = ends.get(found["outcome"] if found else "none", 0) + 1
         report = assert_sound(root)
@@ -97,12 +102,12 @@ def test_an_error_at_every_single_call(template: Path, tmp_path: Path, check: st
 
 @pytest.mark.parametrize("check", ["healthy", "sick_after"])
 def test_a_disk_that_is_full_from_a_call_on_ends_cleanly_without_anybodys_help(
-    template: Path, tmp_path: Path, check: str
+    template: Path, workshop: Path, check: str
 ) -> None:
     """Only what the ballast frees may be written then."""
-    _, calls = fault(fresh(template, tmp_path / "board"), check, at(0, 0))
+    _, calls = fault(fresh(template, workshop / "board"), check, at(0, 0))
     for number in range(1, calls + 1):
-        root = fresh(template, tmp_path / "board")
+        root = fresh(template, workshop / "board")
         ballast.keep(str(root))
 
         def fails(call: int, where: str, number: int = number, root: Path = root) -> None:
@@ -125,10 +130,10 @@ def flips(data: bytes) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "golden.npz", "release.json", "manifest.json"])
-def test_a_flipped_bit_in_what_runs_leads_back_to_what_is_sound(template: Path, tmp_path: Path, name: str) -> None:
+def test_a_flipped_bit_in_what_runs_leads_back_to_what_is_sound(template: Path, workshop: Path, name: str) -> None:
     data = (template / "apps/digits/releases/2" / name).read_bytes()
     for changed in flips(data):
-        root = fresh(template, tmp_path / "board")
+        root = fresh(template, workshop / "board")
         path = root / "apps/digits/releases/2" / name
         path.unlink()
         path.write_bytes(changed)
@@ -139,28 +144,28 @@ def test_a_flipped_bit_in_what_runs_leads_back_to_what_is_sound(template: Path, 
         assert_sound(root)
 
 
-def test_a_flipped_bit_in_the_journal_leaves_a_sound_board(template: Path, tmp_path: Path) -> None:
+def test_a_flipped_bit_in_the_journal_leaves_a_sound_board(template: Path, workshop: Path) -> None:
     data = (template / "apps/digits/journal.jsonl").read_bytes().rstrip(b"\0")
     for changed in flips(data):
-        root = fresh(template, tmp_path / "board")
+        root = fresh(template, workshop / "board")
         (root / "apps/digits/journal.jsonl").write_bytes(changed)
         assert_sound(root)
         assert update_now(root, order(root))["outcome"] == "committed"
         assert_sound(root)
 
 
-def test_a_journal_that_is_gone_does_not_open_the_way_back(template: Path, tmp_path: Path) -> None:
-    root = fresh(template, tmp_path / "board")
+def test_a_journal_that_is_gone_does_not_open_the_way_back(template: Path, workshop: Path) -> None:
+    root = fresh(template, workshop / "board")
     (root / "apps/digits/journal.jsonl").unlink()
     assert install(root, b"model old", "0.9.0", 1)["code"] == "older"
     assert_sound(root)
 
 
 def test_a_bit_flipped_in_an_object_is_found_before_it_runs_and_it_is_asked_for_again(
-    template: Path, tmp_path: Path
+    template: Path, workshop: Path
 ) -> None:
     for name in os.listdir(template / "objects"):
-        root = fresh(template, tmp_path / "board")
+        root = fresh(template, workshop / "board")
         job, path = order(root), root / "objects" / name
         data = path.read_bytes()
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))

@@ -99,10 +99,12 @@ def left(top: Node, calls: list[system_calls.Call], told: str) -> Iterator[tuple
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_whatever_a_power_cut_leaves_the_board_runs_the_old_or_the_new_release(name: str, tmp_path: Path) -> None:
+def test_whatever_a_power_cut_leaves_the_board_runs_the_old_or_the_new_release(
+    name: str, tmp_path: Path, workshop: Path
+) -> None:
     scenario = SCENARIOS[name]
     top, calls = recorded(board(tmp_path / "board", scenario.ran), scenario)
-    root, count = tmp_path / "after", 0
+    root, count = workshop / name, 0
     before = scenario.ran[-1] if scenario.ran else ""
     allowed = {"before": {before}, "now": {before, scenario.ends}, "after": {scenario.ends}}
     for when, disk, cut in left(top, calls, scenario.told):

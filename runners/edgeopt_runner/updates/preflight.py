@@ -216,8 +216,7 @@ def _not_older(state: app_state.AppState, manifest: Manifest, digest: str) -> No
 
 def _notes() -> str:
     """What does not stand in the way, but should be known: alarms of heat and supply, a discharging battery."""
-    alarms = [str(alarm) for alarm in conditions.snapshot()["alarms"]]
-    return ", ".join(alarms + (["on battery"] if _on_battery() else []))
+    return ", ".join(conditions.alarms() + (["on battery"] if _on_battery() else []))
 
 
 def _on_battery() -> bool:
