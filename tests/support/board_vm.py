@@ -72,11 +72,16 @@ class Vm:
                 time.sleep(0.05)
             pid.unlink()
 
-    def run(self, command: str) -> str:
-        """Output of a command in it, past edgeopt."""
+    def words(self, command: str) -> list[str]:
+        """What runs a command in it, past edgeopt."""
         words = ["ssh", "-q", "-i", str(self.client_key), "-o", f"UserKnownHostsFile={self.folder}/known_hosts"]
-        words += ["-o", "BatchMode=yes", "-p", str(self.port), "root@127.0.0.1", command]
-        return subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout
+        return [*words, "-o", "BatchMode=yes", "-p", str(self.port), "root@127.0.0.1", command]
+
+    def run(self, command: str, data: bytes = b"") -> str:
+        """Output of a command in it that reads these bytes."""
+        return subprocess.run(
+            self.words(command), input=data, stdout=subprocess.PIPE, timeout=120, check=True
+        ).stdout.decode()
 
 
 @contextlib.contextmanager
