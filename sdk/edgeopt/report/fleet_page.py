@@ -21,7 +21,7 @@ def render_rollout(rollout: Rollout, *, command: str = "", log: Sequence[Entry] 
     Returns:
         A whole HTML document in UTF-8 that loads nothing from anywhere.
     """
-    style = page.resource("templates", "report.css") + page.resource("templates", "rollout.css")
+    style = page.style("rollout.css")
     script = page.resource("templates", "sort.js")
     boards = fleet_summary.urgent_first(rollout.boards, rollout)
     return page.environment().get_template("rollout.html").render(

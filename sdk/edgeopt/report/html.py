@@ -30,7 +30,7 @@ def render_report(record: RunRecord) -> str:
     """
     picture = picture_of(record)
     library = page.resource("_vendor", CHART_LIBRARY).partition("//# sourceMappingURL")[0]
-    style = page.resource("templates", "report.css")
+    style = page.style()
     script = page.resource("templates", "sort.js") + page.resource("templates", "report.js")
     assessments = record.selection.assessments if record.selection else ()
     best = summary.chosen(record)

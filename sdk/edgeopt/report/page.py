@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,16 @@ def environment() -> Environment:
 def resource(folder: str, name: str) -> str:
     """A text file of this package."""
     return resources.files("edgeopt.report").joinpath(folder, name).read_text(encoding="utf-8")
+
+
+def style(*more: str) -> str:
+    """The house's style for pages with drawings, and what `more` templates add to it."""
+    return "".join(resource("templates", name) for name in ("picture.css", "report.css", *more))
+
+
+def palette() -> dict[str, str]:
+    """Colours of the light page by name, for what is drawn where no style sheet is read."""
+    return dict(re.findall(r"--([a-z-]+): (#[0-9a-f]+)", resource("templates", "report.css").partition("}")[0]))
 
 
 def trusted(text: str) -> Any:

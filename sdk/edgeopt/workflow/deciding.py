@@ -1,4 +1,4 @@
-"""Finds a run of the ledger, and decides again from what it measured."""
+"""Finds a run of the ledger, decides again from what it measured, and compares it with another."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import dataclasses
 
 from edgeopt.core.budget import Budget
 from edgeopt.core.run import RunRecord
-from edgeopt.errors import StoreError
+from edgeopt.core.run_comparison import RunComparison
+from edgeopt.errors import StoreError, UsageError
+from edgeopt.selection.comparing_runs import compare_runs
 from edgeopt.selection.select import select
 from edgeopt.workflow.workspace import Workspace
 
@@ -38,3 +40,26 @@ def reselect(name: str, budget: Budget, workspace: Workspace) -> RunRecord:
     selection = select(candidates, budget, noise=record.selection.noise)
     state = "done" if selection.winner else "infeasible"
     return dataclasses.replace(record, selection=selection, state=state, deployment=None)
+
+
+def compare(before: str, after: str, workspace: Workspace) -> RunComparison:
+    """What changed from one run to another, of whatever model and device they are.
+
+    Args:
+        before, after: Ids, or ``last``.
+        workspace: Where the runs are.
+
+    Raises:
+        StoreError: There is no such run, or it has not chosen.
+        UsageError: Both are the same run.
+    """
+    one, other = find_run(before, workspace), find_run(after, workspace)
+    if one.run_id == other.run_id:
+        raise UsageError(f"both runs are {one.run_id}.", remedy="Name two; edgeopt runs lists them.")
+    for record in (one, other):
+        if record.selection is None:
+            raise StoreError(
+                f"run {record.run_id} ({record.state}) has not chosen, so there is nothing to compare.",
+                remedy=f"The same command goes on with it: {record.command}",
+            )
+    return compare_runs(one, other)

@@ -6,6 +6,7 @@ ledger's, so that another budget or another run measures nothing again.
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
