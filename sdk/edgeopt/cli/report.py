@@ -109,8 +109,9 @@ def _compare(runs: list[str], html: str | None, pictures: Mapping[str, str | Non
         raise UsageError(f"--compare was given {len(runs)} runs.", remedy="Say edgeopt report --compare RUN RUN.")
     if given := [option for option, file in pictures.items() if file is not None]:
         raise UsageError(f"{given[0]} is the picture of one run.", remedy="Compare with --html FILE.")
+    before, after = runs
     with Workspace.open() as workspace:
-        found = compare(*runs, workspace)
+        found = compare(before, after, workspace)
     if html is not None:
         write_atomically(Path(html), render_comparison(found).encode())
     if as_json:

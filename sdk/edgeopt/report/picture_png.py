@@ -70,8 +70,8 @@ class _Canvas:
         self._axis(sheet)
         self._limits(sheet)
         if len(sheet.picture.front) > 1:
-            corners = [tuple(map(float, corner.split(","))) for corner in sheet.drawing.front.split()]
-            self._line(*zip(*corners, strict=True), "winner", 2, alpha=0.45)
+            corners = [corner.split(",") for corner in sheet.drawing.front.split()]
+            self._line([float(x) for x, _ in corners], [float(y) for _, y in corners], "winner", 2, alpha=0.45)
         for mark in sheet.drawing.marks:
             self._mark(mark)
         self._text(sheet.drawing.left, 26 - HEAD, sheet.title, size=17, weight="bold")

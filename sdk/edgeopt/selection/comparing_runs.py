@@ -108,7 +108,8 @@ def _metric(before: RunRecord, after: RunRecord, one: Figures, other: Figures) -
     """Paired where both ran over the same samples."""
     old, new = one.accuracy, other.accuracy
     if old is None or new is None or before.data.metric != after.data.metric:
-        return FigureChange("metric", old and old.value, new and new.value, None, "unknown")
+        known = [item.value if item else None for item in (old, new)]
+        return FigureChange("metric", known[0], known[1], None, "unknown")
     gain = Interval(new.value - old.value, new.value - old.value, new.value - old.value)
     paired = before.data.digest == after.data.digest and old.per_sample and len(old.per_sample) == len(new.per_sample)
     if paired:
