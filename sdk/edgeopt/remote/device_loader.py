@@ -1,22 +1,18 @@
-"""Runs on the device, never here: takes the runner's bundle from stdin unless it is there, and becomes its `serve`.
+"""Runs on the device, never here: takes the runner's bundle from stdin unless it is there, and goes on as its `serve`.
 
 Sent as text by `edgeopt.remote.loader`. Python 3.6 and the standard library; it cannot import anything of ours.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import sys
-import tempfile
 import time
+import zipimport
 import zlib
 from typing import Any
-
-try:
-    import lzma
-except ImportError:  # some builds of Python lack it
-    lzma = None  # type: ignore[assignment]
 
 
 def say(**document: Any) -> None:
@@ -47,16 +43,31 @@ def take(size: int) -> bytearray:
     return data
 
 
+def packing() -> str:
+    """How the bundle is to travel; some builds of Python lack the better way."""
+    try:
+        import lzma  # noqa: F401
+    except ImportError:
+        return "zlib"
+    return "lzma"
+
+
 def unpacked(data: bytearray) -> bytes:
     """What travelled compressed; nothing where it is damaged, which has another digest."""
     try:
-        return lzma.decompress(data) if lzma else zlib.decompress(bytes(data))
+        if packing() == "zlib":
+            return zlib.decompress(bytes(data))
+        import lzma
+
+        return lzma.decompress(data)
     except Exception:
         return b""
 
 
 def install(bundle: str, digest: str, data: bytes) -> None:
     """Put the bundle in place: the old state or the new one, also after a power cut."""
+    import tempfile  # like `lzma` a burden where the bundle is there, which is nearly always
+
     if hashlib.sha256(data).hexdigest() != digest:
         raise OSError(errno.EIO, "the runner arrived damaged", bundle)
     folder = os.path.dirname(bundle)
@@ -93,18 +104,27 @@ def main(root: str, digest: str, size: int, small: int) -> None:
     try:
         os.makedirs(folder, exist_ok=True)
         have = is_sound(bundle, digest)
+        way = "" if have else packing()
         facts = {"python": sys.executable, "version": version, "bundle": bundle, "root": root, "time": time.time()}
-        say(have=have, packing="lzma" if lzma else "zlib", **facts)
+        say(have=have, packing=way, **facts)
         if not have:
-            install(bundle, digest, unpacked(take(small if lzma else size)))
+            install(bundle, digest, unpacked(take(small if way == "lzma" else size)))
         point(os.path.join(root, "runner", "current"), digest)
         say(ok=True)
     except OSError as error:
         code = errno.errorcode.get(error.errno or 0, "")
         say(error=code, message=f"{error.filename or root}: {error.strerror}")
         sys.exit(1)
-    os.execv(sys.executable, [sys.executable, "-I", bundle, "serve", "--root", root])
+    become(bundle, root)
+
+
+def become(bundle: str, root: str) -> None:
+    """Go on as ``PY -I BUNDLE serve`` would, without starting a second interpreter."""
+    sys.path.insert(0, bundle)
+    sys.argv = [bundle, "serve", "--root", root]
+    exec(zipimport.zipimporter(bundle).get_code("__main__"), {"__name__": "__main__"})
 
 
 if __name__ == "__main__":
-    main(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+    with contextlib.suppress(SystemExit):  # what matters was said in frames; the shell is to try no other interpreter
+        main(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))

@@ -35,13 +35,14 @@ _ONE_PACKER = threading.Lock()
 """Threads that connect at once would each compress it, for half a second: a cache alone does not make them wait."""
 
 
-# The login shell may be any; `exec /bin/sh -c` with one quoted word is the same in all of them.
+# The login shell may be any; `exec /bin/sh -c` with one quoted word is the same in all of them. An interpreter that
+# is too old or does not work ends with a failure, one that took over with success or by a signal (above 128).
 _FIND_PYTHON = (
     "code=$1; root=$2; digest=$3; size=$4; small=$5; shift 5; "
     'for name in "$@"; do path=$(command -v "$name") || continue; '
-    'version=$("$path" -E -s -c "import sys;print(list(sys.version_info[:3]));sys.exit(sys.version_info<(3,6))" 2>&1) '
-    '&& exec "$path" -I -c "import base64,sys;exec(base64.b64decode(sys.argv[1]))" '
-    '"$code" "$root" "$digest" "$size" "$small"; '
+    '"$path" -I -c "import base64,sys;sys.version_info<(3,6)and sys.exit(1);exec(base64.b64decode(sys.argv[1]))" '
+    '"$code" "$root" "$digest" "$size" "$small" && exit; [ $? -le 127 ] || exit; '
+    'version=$("$path" -E -s -c "import sys;print(list(sys.version_info[:3]))" 2>&1); '
     f'echo "{_MARK} found $path $version"; done; '
     f'echo "{_MARK} nothing on $(uname -s -m)"; exit 127'
 )
