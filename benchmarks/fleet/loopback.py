@@ -34,7 +34,7 @@ from support.sshd import Sshd, make_key, running_sshd
 
 PROFILE, APP, VERSION = "loopback", "bench", "1.0.0"
 INPUTS, OUTPUTS = 128, 8
-ENROLLED_AT_ONCE = 4
+ENROLLED_AT_ONCE, COMPILED_SECONDS = 4, 60.0
 EDGEOPT = str(Path(sys.executable).with_name("edgeopt"))
 
 
@@ -119,7 +119,16 @@ def enrol(boards: Loopback) -> None:
         list(pool.map(lambda server: edgeopt("enrol", server.folder.name), boards.servers))
     edgeopt("update", f"{APP}@{VERSION}", "--to", "all", "--plan", "--concurrency", str(ENROLLED_AT_ONCE))
     for server in boards.servers:
+        wait_for_compiled_runner(server)
         shutil.copytree(server.home / ".edgeopt", server.folder / "enrolled", symlinks=True)
+
+
+def wait_for_compiled_runner(server: Sshd) -> None:
+    """A runner compiles itself when the first talk about a release is over, which nobody waits for."""
+    deadline = time.monotonic() + COMPILED_SECONDS
+    while not list(server.home.glob(".edgeopt/runner/*/edgeopt_runner.*.pyz")):
+        assert time.monotonic() < deadline, f"{server.folder}: the runner did not compile itself"
+        time.sleep(0.1)
 
 
 def edgeopt(*words: str) -> None:

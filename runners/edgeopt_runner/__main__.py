@@ -1,16 +1,26 @@
 """Entry of the bundle (see the package `protocol`), and of what starts on the board itself: ``pull`` and ``mender``."""
 
-import argparse
 import os
 import sys
-from typing import BinaryIO, List, Optional
+from typing import Any, BinaryIO, List, Optional
 
 from edgeopt_runner import faults, storage
 from edgeopt_runner.protocol import BAD_REQUEST, frames
 from edgeopt_runner.refusals import Refusal, refusal_of
 
 
-def _parser() -> argparse.ArgumentParser:
+class _Serve:
+    """The arguments of ``serve --root ROOT``, as nearly every visit begins: a tenth of it would be `argparse`."""
+
+    action = "serve"
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+
+def _parser() -> Any:
+    import argparse
+
     parser = argparse.ArgumentParser(prog="edgeopt_runner", description="The device side of edgeopt.")
     actions = parser.add_subparsers(dest="action")
     for name in ("serve", "door", "receive", "send", "stage", "supervise", "work", "stage-work", "pull", "mender"):
@@ -49,7 +59,7 @@ def _frames_only() -> BinaryIO:
     return stream
 
 
-def _converse(arguments: argparse.Namespace, answers: BinaryIO) -> int:
+def _converse(arguments: Any, answers: BinaryIO) -> int:
     """Serve, receive, send or lend a stage; refusals are told to the host.
 
     Each imports no more than it needs: on a slow board what is compiled at a start takes longer than a small object.
@@ -82,12 +92,19 @@ def _converse(arguments: argparse.Namespace, answers: BinaryIO) -> int:
     return 0
 
 
-def main(argv: Optional[List[str]] = None) -> int:
-    """Run one action of the runner; returns the exit code."""
+def _arguments(words: List[str]) -> Any:
+    if len(words) == 3 and words[:2] == ["serve", "--root"]:
+        return _Serve(words[2])
     parser = _parser()
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(words)
     if arguments.action is None:
         parser.error("one of serve, receive, send, stage, supervise, work, pull, mender is needed")
+    return arguments
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Run one action of the runner; returns the exit code."""
+    arguments = _arguments(sys.argv[1:] if argv is None else argv)
     faults.check()
     arguments.root = storage.expand(arguments.root)
     if arguments.action == "supervise":

@@ -5,13 +5,9 @@ the price of a hundred small files that a power cut may leave empty. The bundle'
 this file's checksum (its first 4 bytes) at every start.
 """
 
-import importlib.util
-import io
-import marshal
 import os
 import struct
 import sys
-import zipfile
 import zlib
 
 from edgeopt_runner import storage
@@ -33,6 +29,9 @@ def keep(bundle: str) -> None:
     """
     if not os.path.isfile(bundle) or os.path.exists(compiled_path(bundle)):
         return
+    import io
+    import zipfile  # costs more than all else here, where nothing is left to do
+
     buffer = io.BytesIO()
     with zipfile.ZipFile(bundle) as source, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in source.namelist():
@@ -47,5 +46,8 @@ def keep(bundle: str) -> None:
 
 def _compiled(text: bytes, name: str) -> bytes:
     """A ``.pyc`` file; its time of 0 means that no source is compared with it."""
+    import importlib.util
+    import marshal
+
     head = importlib.util.MAGIC_NUMBER + _FLAGS + struct.pack("<II", 0, len(text))
     return head + marshal.dumps(compile(text, name, "exec", dont_inherit=True))

@@ -5,7 +5,6 @@ What stands in the way is a refusal; what is merely not for this board is skippe
 
 import fcntl
 import os
-import platform
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
@@ -168,7 +167,7 @@ def _entry(root: str, manifest: Manifest, profile: str) -> Entry:
     if entry is None:
         known = ", ".join(sorted(manifest.entries))
         raise Skip(protocol.NO_ENTRY, "the release has nothing for profile %s (it has %s)" % (profile, known))
-    machine = platform.machine()
+    machine = os.uname().machine
     if entry.machines and machine not in entry.machines:
         raise Skip(protocol.WRONG_MACHINE, "it is for %s, this board is %s" % (", ".join(entry.machines), machine))
     job_document.check_settings(entry.settings)

@@ -3,7 +3,7 @@
 import os
 from typing import Iterable, List, NamedTuple, Tuple
 
-from edgeopt_runner import cleanup, rebuilding, storage
+from edgeopt_runner import rebuilding, storage
 from edgeopt_runner.links import link_or_copy, remove_file, sha256_of
 from edgeopt_runner.protocol import DISK_FULL, MISSING_OBJECT, NO_INODES
 from edgeopt_runner.refusals import Refusal
@@ -79,8 +79,14 @@ def room(root: str, wanted: Iterable[Need], scratch_bytes: int, keep: Iterable[s
     missing = sum(need.size - need.have for need in wanted)
     free = facts.f_bavail * facts.f_frsize
     need = missing + scratch_bytes + reserve + OVERHEAD_BYTES
-    collect = cleanup.collectable_bytes(root, keep) if free < need else 0
+    collect = _collectable_bytes(root, keep) if free < need else 0
     return Room(free, need, collect)
+
+
+def _collectable_bytes(root: str, keep: Iterable[str]) -> int:
+    from edgeopt_runner import cleanup  # brings half the runner along, and is seldom asked
+
+    return cleanup.collectable_bytes(root, keep)
 
 
 def check(root: str, found: Room) -> None:

@@ -97,7 +97,9 @@ class Evidence:
         if board.board not in self._counted:
             self._counted[board.board] = board
             self._count(board, 1)
-        self.put(board)
+            self._profiles.setdefault(board.profile, _Columns()).put(board)
+        else:
+            self.put(board)
 
     def _count(self, board: BoardProgress, by: int) -> None:
         self._states[board.state] += by

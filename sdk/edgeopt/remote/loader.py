@@ -6,6 +6,7 @@ Needs of the device: a POSIX shell and Python >= 3.6. No sftp, no scp, no execut
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import lzma
 import shlex
@@ -13,12 +14,13 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeopt.core.device import Device
+from edgeopt.documents import write_atomically
 from edgeopt.errors import DeadlineError, ProtocolError, ProvisionError, RemoteDiskError
 from edgeopt.remote import device_loader
 from edgeopt.remote.bundle import Bundle
@@ -31,6 +33,11 @@ FIRST_FRAME_SECONDS = 20.0
 _START_SECONDS = 60.0
 _NEWEST_MINOR, _OLDEST_MINOR = 15, 6
 _MARK = "@@edgeopt"
+_Change = Callable[[bytes], bytes]
+_PACKERS: Mapping[str, tuple[_Change, _Change]] = {
+    "zlib": (functools.partial(zlib.compress, level=9), zlib.decompress),
+    "lzma": (functools.partial(lzma.compress, preset=9), lzma.decompress),
+}
 _ONE_PACKER = threading.Lock()
 """Threads that connect at once would each compress it, for half a second: a cache alone does not make them wait."""
 
@@ -120,7 +127,19 @@ def packed(bundle: Bundle) -> dict[str, bytes]:
 @functools.lru_cache(maxsize=4)
 def _packed(bundle: Bundle) -> dict[str, bytes]:
     data = bundle.path.read_bytes()
-    return {"zlib": zlib.compress(data, 9), "lzma": lzma.compress(data, preset=9)}
+    return {name: _kept(bundle.path.with_suffix(f".{name}"), data, *ways) for name, ways in _PACKERS.items()}
+
+
+def _kept(path: Path, data: bytes, pack: _Change, unpack: _Change) -> bytes:
+    """The bundle packed, from beside it where an earlier process left it whole."""
+    with contextlib.suppress(OSError, zlib.error, lzma.LZMAError):
+        kept = path.read_bytes()
+        if unpack(kept) == data:
+            return kept
+    made = pack(data)
+    with contextlib.suppress(OSError):
+        write_atomically(path, made)
+    return made
 
 
 def _command(device: Device, bundle: Bundle) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import lzma
 import os
 import subprocess
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from edgeopt.core.device import Device
 from edgeopt.remote import loader
+from edgeopt.remote.bundle import build_bundle
 from edgeopt.remote.client import connect
 
 PYENV = Path("~/.pyenv/versions").expanduser()
@@ -37,8 +39,9 @@ def test_the_command_is_one_word_for_every_login_shell(computer: Path, tmp_path:
 
     class Bundle:
         digest = "0" * 64
-        path = Path(__file__)
+        path = tmp_path / "bundle.pyz"
 
+    Bundle.path.write_bytes(b"bundle")
     device = Device("x", "ssh", python="/no such/python", root="~/a $(touch x) 'b'")
     command = loader._command(device, Bundle())  # type: ignore[arg-type]
     assert "\n" not in command
@@ -47,6 +50,23 @@ def test_the_command_is_one_word_for_every_login_shell(computer: Path, tmp_path:
     assert done.stdout.startswith("@@edgeopt nothing on Linux")
     assert done.returncode == 127
     assert not (tmp_path / "x").exists()
+
+
+def test_the_bundle_is_packed_once_and_what_was_kept_damaged_is_packed_again(tmp_path: Path) -> None:
+    bundle = build_bundle(tmp_path / "runner.pyz")
+    loader._packed.cache_clear()
+    first = loader.packed(bundle)
+    kept = tmp_path / "runner.lzma"
+    assert lzma.decompress(kept.read_bytes()) == bundle.path.read_bytes()
+    written_at = kept.stat().st_mtime_ns
+    for damage in (b"", first["lzma"][:-9], lzma.compress(b"another bundle")):
+        loader._packed.cache_clear()
+        assert loader.packed(bundle) == first
+        assert kept.stat().st_mtime_ns == written_at
+        kept.write_bytes(damage)
+        loader._packed.cache_clear()
+        assert loader.packed(bundle) == first
+        written_at = kept.stat().st_mtime_ns
 
 
 def test_a_folder_with_odd_characters_is_taken_as_it_is(computer: Path, tmp_path: Path) -> None:
