@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +12,16 @@ import numpy as np
 import pytest
 
 import edgeopt
-from edgeopt.errors import UsageError
+from edgeopt.core.device import LOCAL
+from edgeopt.errors import BusyError, UsageError
+from edgeopt.remote.client import connect
+from edgeopt.remote.jobs import Owner
 from edgeopt.report.html import render_report
-from edgeopt.workflow import searching
+from edgeopt.workflow import trying
 from edgeopt.workflow.request import SearchRequest
 from edgeopt_runner.protocol.samples import SampleFile
 from support.compressing import fragile_onnx, sample_file
-from support.workflow import SHORT, Computer, Heard, Task
+from support.workflow import SHORT, Computer, Heard, Task, make_task
 
 SPACE = """
 name: forms
@@ -60,7 +64,7 @@ class Pulled(Heard):
 
 @pytest.fixture
 def search_request(task: Task, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    monkeypatch.setattr(searching, "QUICK", SHORT)
+    monkeypatch.setattr(trying, "QUICK", SHORT)
     (tmp_path / "space.yaml").write_text(SPACE)
 
     def build(**changes: Any) -> edgeopt.Request:
@@ -106,6 +110,45 @@ def test_the_search_goes_on_where_it_was_interrupted(
     assert record.trials[:2] == before
     assert len(record.trials) == 5
     assert heard.text.count("Searching forms: ") == 3
+
+
+def test_the_same_search_goes_on_in_its_study_and_tries_nothing_twice(
+    search_request: Any, computer: Computer, workspace: edgeopt.Workspace
+) -> None:
+    first = edgeopt.deploy(search_request(trials=2), workspace)
+    best = json.loads((workspace.run_folder(first.run_id) / "best.json").read_text())
+    assert best["variant"]["name"]
+    heard = Heard()
+    second = edgeopt.deploy(search_request(trials=3), workspace, listener=heard)
+    assert second.run_id != first.run_id
+    assert second.trials[:2] == first.trials
+    assert heard.text.count("Searching forms: ") == 1
+    assert all(trial.board == "local" and trial.device_seconds > 0 for trial in second.trials)
+
+
+def test_device_time_is_a_bound_and_a_board_in_use_costs_no_trial(
+    search_request: Any, computer: Computer, workspace: edgeopt.Workspace
+) -> None:
+    other = connect(LOCAL, owner=Owner("colleague", "elsewhere"))
+    with (
+        other as connection,
+        connection.lease("their study"),
+        pytest.raises(BusyError, match=r"colleague.*their study"),
+    ):
+        edgeopt.deploy(search_request(trials=2), workspace)
+    record = edgeopt.deploy(search_request(trials=9, max_device_seconds=0.01), workspace)
+    assert [trial.number for trial in record.trials] == [1]
+    assert "--max-device-seconds 0.01" in record.command
+
+
+def test_a_named_study_whose_network_changed_is_refused(
+    search_request: Any, computer: Computer, workspace: edgeopt.Workspace, tmp_path: Path
+) -> None:
+    edgeopt.deploy(search_request(trials=1, study="night"), workspace)
+    changed = make_task(tmp_path / "retrained", width=48).network
+    with pytest.raises(UsageError, match="study 'night' is about something else: the network changed") as refused:
+        edgeopt.deploy(replace(search_request(trials=1, study="night"), model=str(changed)), workspace)
+    assert "--study" in refused.value.remedy
 
 
 def test_the_bound_on_trials_holds_and_the_page_shows_each_with_what_came_of_it(

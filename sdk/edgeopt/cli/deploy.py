@@ -61,6 +61,8 @@ def deploy(
     strategy: options.Strategy = None,
     trials: options.Trials = None,
     search_time: options.SearchTime = None,
+    max_device_seconds: options.MaxDeviceSeconds = None,
+    study: options.Study = None,
     runtimes: options.Runtimes = None,
     threads: Annotated[str | None, typer.Option("--threads", help="Only these thread counts: 1,2,4.")] = None,
     sessions: Annotated[
@@ -119,6 +121,8 @@ def deploy(
             "strategy": strategy,
             "trials": trials,
             "search-time": search_time,
+            "max-device-seconds": max_device_seconds,
+            "study": study,
             "runtimes": runtimes,
             "threads": threads,
             "sessions": sessions,

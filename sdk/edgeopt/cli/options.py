@@ -65,6 +65,13 @@ Strategy = Annotated[
 ]
 Trials = Annotated[int | None, typer.Option("--trials", help="Most points that a search tries.  [default: 30]")]
 SearchTime = Annotated[str | None, typer.Option("--search-time", help="No trial begins after this time: 30min, 2h.")]
+MaxDeviceSeconds = Annotated[
+    float | None,
+    typer.Option("--max-device-seconds", help="No trial begins once the search had devices for so many seconds."),
+]
+Study = Annotated[
+    str | None, typer.Option("--study", help="Name of a search that several hosts work on, in one ledger.")
+]
 Candidates = Annotated[
     list[str] | None,
     typer.Option(

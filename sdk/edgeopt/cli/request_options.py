@@ -44,6 +44,8 @@ KEYS = (
         "strategy",
         "trials",
         "search-time",
+        "max-device-seconds",
+        "study",
         "runtimes",
         "threads",
         "sessions",
@@ -63,11 +65,13 @@ _KINDS: dict[str, tuple[Any, str]] = {
     ),
     **dict.fromkeys(("overlap", "random-data", "activate", "fresh"), (bool, "true or false")),
     "input": (list, "a list, as in: input: ['x=1,3,224,224']"),
+    "max-device-seconds": ((int, float), "a number"),
     **dict.fromkeys(("recipes", "runtimes"), ((list, str), "a list of names")),
     "candidate": ((list, str), "a list of ONNX files"),
     **dict.fromkeys(("threads", "sessions", "inter-op"), ((int, str), "1,2,4")),
 }
 _AS_THEY_ARE = ("app", "profile", "effort", "launches", "seed", "activate", "fresh")
+_OF_SEARCH = ("strategy", "trials", "search-time", "max-device-seconds", "study")
 _OBJECTIVES = ("latency", "memory", "size", "time-per-item")
 
 
@@ -135,7 +139,7 @@ def _counts(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _search(values: Mapping[str, Any]) -> SearchRequest | None:
-    bounds = [option for option in ("strategy", "trials", "search-time") if option in values]
+    bounds = [option for option in _OF_SEARCH if option in values]
     if "search" not in values:
         if bounds:
             raise UsageError(
@@ -143,9 +147,11 @@ def _search(values: Mapping[str, Any]) -> SearchRequest | None:
                 remedy="Add --search architecture; see edgeopt spaces.",
             )
         return None
-    given = {name: values[name] for name in ("strategy", "trials") if name in values}
+    given = {name: values[name] for name in ("strategy", "trials", "study") if name in values}
     if "search-time" in values:
         given["max_seconds"] = quantities.parse_duration(str(values["search-time"]), "--search-time")
+    if "max-device-seconds" in values:
+        given["max_device_seconds"] = float(values["max-device-seconds"])
     return SearchRequest(str(values["search"]), **given)
 
 

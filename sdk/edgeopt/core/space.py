@@ -204,6 +204,8 @@ class Trial:
         excess: By which share it is over the budget, all limits added; 0 where it holds, infinite without objectives.
         variant: Name of what was made; empty where nothing was.
         reason: Why there is nothing, or what is to be said about it.
+        board: Name of the device that measured it.
+        device_seconds: How long that had the device.
     """
 
     number: int
@@ -212,6 +214,8 @@ class Trial:
     excess: float = math.inf
     variant: str = ""
     reason: str = ""
+    board: str = ""
+    device_seconds: float = 0.0
 
     @property
     def measured(self) -> bool:

@@ -6,8 +6,6 @@ where it is asked for by name (runs).
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from edgeopt.errors import DocumentError, StoreError
 from edgeopt.store import tables
 from edgeopt.store.database import Database
 from edgeopt.store.finite import finite
+from edgeopt.store.owners import has_ended, this_process
 
 T = TypeVar("T")
 
@@ -89,7 +88,7 @@ class Ledger:
             command: The command line, for display.
             started_at: Seconds since the epoch.
         """
-        values = {"command_key": command_key, "command": command, "owner": _owner(), "state": "running"}
+        values = {"command_key": command_key, "command": command, "owner": this_process(), "state": "running"}
         with self._database.writing() as connection:
             _put(connection, tables.runs, {"run_id": run_id}, {**values, "started_at": started_at, "finished_at": 0.0})
 
@@ -146,7 +145,7 @@ class Ledger:
         with self._database.writing() as connection:
             for row in connection.execute(query.order_by(runs.c.started_at.desc(), runs.c.run_id)).all():
                 taken = update(runs).where(runs.c.run_id == row.run_id, runs.c.owner == row.owner)
-                if _gone(row.owner) and connection.execute(taken.values(owner=_owner())).rowcount:
+                if _gone(row.owner) and connection.execute(taken.values(owner=this_process())).rowcount:
                     return _summary(row)
         return None
 
@@ -255,19 +254,6 @@ def _summary(row: Row[Any]) -> RunSummary:
     return RunSummary(**{name: value for name, value in row._mapping.items() if name in fields})
 
 
-def _owner() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
 def _gone(owner: str) -> bool:
     """Whether the process is known to have ended; our own earlier run counts as ended."""
-    host, _, pid = owner.rpartition(":")
-    if host != socket.gethostname():
-        return False
-    if int(pid) == os.getpid():
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except OSError as error:
-        return isinstance(error, ProcessLookupError)  # a permission error means that somebody else's process lives
-    return False
+    return owner == this_process() or has_ended(owner)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Float, ForeignKey, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised whenever a table changes; a ledger with a higher number was written by a newer edgeopt."""
 
 metadata = MetaData()
@@ -43,6 +43,30 @@ measurements = Table(
     Column("variant_digest", String(64), nullable=False),
     Column("document", Text, nullable=False),
 )
+
+studies = Table(
+    "studies",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("source", String(64), nullable=False, index=True),
+    Column("created_at", Float, nullable=False),
+    Column("document", Text, nullable=False),
+)
+
+study_trials = Table(
+    "study_trials",
+    metadata,
+    Column("study", String(64), ForeignKey("studies.key"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("point", String(64), nullable=False),
+    Column("owner", String(256), nullable=False),
+    Column("beat_at", Float, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("document", Text, nullable=False),
+    UniqueConstraint("study", "point"),
+)
+"""A trial without an owner is at its end."""
 
 devices = Table(
     "devices",

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -19,21 +19,23 @@ from edgeopt.core.run import RunRecord
 from edgeopt.core.selection import Assessment, Selection
 from edgeopt.core.space import Trial
 from edgeopt.core.variant import Rejection, Variant
-from edgeopt.errors import EdgeoptError, RunnerError, StoreError
+from edgeopt.errors import EdgeoptError, RunnerError
 from edgeopt.remote.client import connect
 from edgeopt.report.html import render_report
 from edgeopt.selection.select import select
 from edgeopt.store.keys import exact_key
-from edgeopt.store.ledger import Ledger
+from edgeopt.store.studies import StudyStore
 from edgeopt.workflow.activating import activate
 from edgeopt.workflow.benching import Parallel, of_runtimes, parallel_settings, require_readers, thread_settings
+from edgeopt.workflow.joining import search_together
 from edgeopt.workflow.listener import Listener, Silence
 from edgeopt.workflow.measuring import Bench
 from edgeopt.workflow.optimizing import make_variants, maker_for
 from edgeopt.workflow.preparing import Prepared, prepare
 from edgeopt.workflow.request import Request, app_name
 from edgeopt.workflow.resolving import Aim, profile_for, resolve_target
-from edgeopt.workflow.searching import Field, require, search
+from edgeopt.workflow.searching import require
+from edgeopt.workflow.trying import Field
 from edgeopt.workflow.tuning import measure_all, readers
 from edgeopt.workflow.workspace import Workspace
 from edgeopt_targets import registry
@@ -137,18 +139,10 @@ def _begin(run: _Run, aim: Aim, facts: DeviceFacts) -> RunRecord:
         profile_name=run.profile.name,
         data=data,
         versions=_versions(),
-        trials=_known_trials(ledger, unfinished.run_id) if unfinished else (),
         golden=run.prepared.golden,
     )
     ledger.start_run(record.run_id, key, record.command, started_at=started_at)
     return run.save(record)
-
-
-def _known_trials(ledger: Ledger, run_id: str) -> tuple[Trial, ...]:
-    """What a search tried before it was cut off."""
-    with contextlib.suppress(StoreError):  # cut off before anything was known
-        return ledger.run(run_id).trials
-    return ()
 
 
 def _finish(run: _Run, record: RunRecord) -> RunRecord:
@@ -176,10 +170,15 @@ def _search(run: _Run, record: RunRecord) -> RunRecord:
         nonlocal record
         record = run.save(record, trials=trials)
 
+    def hold(trial: Trial, variant: Variant) -> None:
+        told = {"objectives": trial.objectives, "meets_budget": trial.excess == 0, "reason": trial.reason}
+        _write_best(run.workspace, record.run_id, variant, told)
+
     maker = maker_for(run.request, run.prepared, record.facts, run.workspace, training=True, listener=run.listener)
-    settings = _settings(run, record)
-    field = Field(maker, run.profile, settings, lambda: _bench(run, record), keep, run.listener)
-    _, found = search(field, wanted, record.trials)
+    field = Field(maker, run.profile, _settings(run, record), lambda: _bench(run, record), keep, hold, run.listener)
+    with StudyStore(run.workspace.ledger.url) as store:
+        mark = record.run_id if run.request.fresh else ""
+        _, found = search_together(field, wanted, store, now=run.now, mark=mark)
     variants = [one for one in found if isinstance(one, Variant)]
     rejections = [one for one in found if isinstance(one, Rejection)]
     return run.save(record, variants=(*record.variants, *variants), rejections=(*record.rejections, *rejections))
@@ -246,15 +245,15 @@ def _keep_best(record: RunRecord, selection: Selection, workspace: Workspace) ->
     if selection.best_so_far is None:
         return
     best: Assessment = selection.assessment(selection.best_so_far)
-    folder = workspace.run_folder(record.run_id)
-    artifact = best.candidate.variant.artifact
+    settings = documents.plain(best.candidate.settings)
+    told = {"settings": settings, "meets_budget": best.feasible, "reason": best.reason}
+    _write_best(workspace, record.run_id, best.candidate.variant, told)
+
+
+def _write_best(workspace: Workspace, run_id: str, variant: Variant, told: Mapping[str, Any]) -> None:
+    folder, artifact = workspace.run_folder(run_id), variant.artifact
     documents.write_atomically(folder / f"best.{artifact.format}", workspace.artifacts.path(artifact).read_bytes())
-    about = {
-        "variant": documents.plain(best.candidate.variant),
-        "settings": documents.plain(best.candidate.settings),
-        "meets_budget": best.feasible,
-        "reason": best.reason,
-    }
+    about = {"variant": documents.plain(variant), **told}
     documents.write_atomically(folder / "best.json", json.dumps(about, indent=2).encode())
 
 

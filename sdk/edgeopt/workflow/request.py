@@ -75,12 +75,16 @@ class SearchRequest:
         strategy: ``random``, ``greedy``, ``evolutionary`` or ``bayesian``.
         trials: Most points that are made and measured.
         max_seconds: After which no further trial begins; ``None``: the trials are the bound.
+        max_device_seconds: No trial begins once all of the study had devices for so long; ``None``: no bound.
+        study: What hosts that work on one search call it; empty: searches of the same are one.
     """
 
     space: str
     strategy: str = "evolutionary"
     trials: int = 30
     max_seconds: float | None = None
+    max_device_seconds: float | None = None
+    study: str = ""
 
     def check(self) -> None:
         """Refuse bounds that leave nothing to do.
@@ -92,6 +96,10 @@ class SearchRequest:
             raise UsageError(f"--trials {self.trials} tries nothing.", remedy="Give 1 or more; 30 is the default.")
         if self.max_seconds is not None and not self.max_seconds > 0:
             raise UsageError(f"--search-time {self.max_seconds:g} s is no time.", remedy="Say 30min or 2h.")
+        if self.max_device_seconds is not None and not self.max_device_seconds > 0:
+            raise UsageError(
+                f"--max-device-seconds {self.max_device_seconds:g} lets no trial begin.", remedy="Give more than 0."
+            )
 
 
 @dataclass(frozen=True)
@@ -222,6 +230,8 @@ def _search_options(search: SearchRequest | None) -> dict[str, object]:
         "--strategy": search.strategy,
         "--trials": search.trials,
         "--search-time": None if seconds is None else f"{seconds:g}s",
+        "--max-device-seconds": None if search.max_device_seconds is None else f"{search.max_device_seconds:g}",
+        "--study": search.study or None,
     }
 
 

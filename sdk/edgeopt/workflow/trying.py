@@ -1,0 +1,174 @@
+"""One trial of a search: a point is made, judged here, and measured on the device beside the original.
+
+Each trial connects anew: making a network may take an hour, for which a board need not be held.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edgeopt.core.budget import Budget
+from edgeopt.core.plan import QUICK
+from edgeopt.core.profile import Profile, Settings
+from edgeopt.core.recipe import Recipe
+from edgeopt.core.selection import Candidate
+from edgeopt.core.space import Choice, Space, Trial, Value
+from edgeopt.core.variant import Rejection, Variant
+from edgeopt.errors import ChildError, ParityError, PassError
+from edgeopt.passes._base import EXACT
+from edgeopt.passes.make import make_variant
+from edgeopt.passes.registry import pass_class
+from edgeopt.selection.budget import misses
+from edgeopt.selection.comparison import Comparison, drop
+from edgeopt.selection.figures import figures_of
+from edgeopt.workflow.listener import Listener
+from edgeopt.workflow.making import Maker, settle
+from edgeopt.workflow.measuring import Bench
+from edgeopt.workflow.optimizing import readable_original
+from edgeopt.workflow.preparing import model_facts
+from edgeopt.workflow.studying import UNKNOWN_EXCESS
+from edgeopt.workflow.tuning import readers
+from edgeopt_targets import registry
+
+Clock = Callable[[], float]
+
+_RECOVERED = "quantise_static"
+"""What may give layers back to float, where it is the last that loses accuracy: others cannot leave layers out."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a search works with.
+
+    Attributes:
+        maker: Makes and judges variants here.
+        profile: The device's.
+        settings: What the original is measured with; every trial, with those that were its fastest.
+        bench: Connects to the device for one trial.
+        keep: Hears all trials so far, again and again: for whoever looks at the run meanwhile.
+        hold: Hears of every trial that is better than those before, with its file.
+        listener: Hears of progress.
+    """
+
+    maker: Maker
+    profile: Profile
+    settings: Sequence[Settings]
+    bench: Callable[[], contextlib.AbstractContextManager[Bench]]
+    keep: Callable[[tuple[Trial, ...]], None]
+    hold: Callable[[Trial, Variant], None]
+    listener: Listener
+
+    @property
+    def original(self) -> Variant:
+        """The unmodified network, which every trial is compared with."""
+        return readable_original(self.maker, self.profile)
+
+    @property
+    def budget(self) -> Budget:
+        """Limits and objective."""
+        return self.maker.request.budget
+
+
+def fitting(space: Space, field: Field) -> Space:
+    """The space without choices whose passes find nothing to do in this network."""
+    choices = []
+    for choice in space.choices:
+        reason = _refused(space, choice, field)
+        if reason:
+            field.listener.note(f"The search leaves out {choice.name}: {reason}")
+            choice = dataclasses.replace(choice, values=choice.values[:1])
+        choices.append(choice)
+    return dataclasses.replace(space, choices=tuple(choices))
+
+
+def _refused(space: Space, choice: Choice, field: Field) -> str:
+    """Why the pass that only this choice turns on can do nothing; empty where it can."""
+    others = [value for value in choice.values if value is not None]
+    if choice.values[0] is not None or not others:
+        return ""
+    on, off = (_passes(space, {choice.name: value}) for value in (others[0], None))
+    added = [spec for spec in on.passes if spec not in off.passes]
+    try:
+        make_variant(field.maker.source, Recipe(choice.name, tuple(added)), field.maker.context)
+    except (PassError, ChildError, ParityError) as error:
+        return str(error)
+    return ""
+
+
+def recipe_of(space: Space, trial: Trial, name: str, *, final: bool = False) -> Recipe:
+    """The recipe of a point; one that ends in 8 bits may get layers back in float, as the recipes that ship may."""
+    recipe = space.recipe(trial.point, name, final=final)
+    lossy = [spec.name for spec in recipe.passes if pass_class(spec.name).min_cosine < EXACT]
+    return dataclasses.replace(recipe, recover=lossy[-1:] == [_RECOVERED])
+
+
+def _passes(space: Space, wishes: dict[str, Value]) -> Recipe:
+    return space.recipe(space.completed(wishes), space.name)
+
+
+def fastest(field: Field) -> Settings:
+    """The settings with which the original is fastest on the device; the first where it does not run."""
+    with field.bench() as bench:
+        suited = readers(bench, field.settings, field.original)
+        launches = [bench.measure(field.original, settings, QUICK) for settings in suited]
+    times = [launch.latency.median_ns if launch.ok and launch.latency else math.inf for launch in launches]
+    return suited[times.index(min(times))]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a trial.
+
+    Attributes:
+        trial: With its figures, or why there are none.
+        variant: What ran on the device within the budget or not; ``None`` where nothing did.
+    """
+
+    trial: Trial
+    variant: Variant | None = None
+
+
+def tried(field: Field, space: Space, settings: Settings, trial: Trial, *, clock: Clock) -> Outcome:
+    """Make a point, measure it beside the original, and say what it gave.
+
+    Raises:
+        DeviceError: The device cannot be reached, or somebody else has it.
+    """
+    made = made_of(field, recipe_of(space, trial, f"{space.name}-{trial.number}"))
+    if isinstance(made, Rejection):
+        return Outcome(dataclasses.replace(trial, excess=UNKNOWN_EXCESS, reason=made.reason))
+    measured = []
+    with field.bench() as bench:
+        began = clock()
+        for variant in (field.original, made):
+            measured.append(Candidate(variant, settings, (bench.measure(variant, settings, QUICK),)))
+        taken = dataclasses.replace(trial, board=bench.connection.device.name, device_seconds=clock() - began)
+    return _judged(field, taken, measured, made)
+
+
+def _judged(field: Field, trial: Trial, measured: Sequence[Candidate], made: Variant) -> Outcome:
+    figures = figures_of(measured, field.budget, seed=field.maker.request.seed)
+    item = next(one for one in figures if one.candidate.variant is made)
+    missed = misses(item, field.budget)
+    reason = "; ".join(miss.sentence for miss in missed)
+    told = dataclasses.replace(trial, variant=made.name, reason=reason, excess=UNKNOWN_EXCESS)
+    if item.problem or not item.working:
+        return Outcome(told)
+    objectives = (Comparison(field.budget.objective, 0.0).value(item), drop(item) if item.drop else 0.0)
+    excess = min(UNKNOWN_EXCESS, sum(miss.excess for miss in missed))
+    return Outcome(dataclasses.replace(told, objectives=objectives, excess=excess), made)
+
+
+def made_of(field: Field, recipe: Recipe) -> Variant | Rejection:
+    """What a recipe gives, or why the device is not asked about it."""
+    target = registry.target(field.profile.target)
+    maker = field.maker
+    if reason := target.rules(
+        field.profile, maker.facts, model_facts(maker.prepared, calibrated=maker.calibrated), recipe
+    ):
+        return Rejection(recipe.name, "rule", reason)
+    return settle(maker, [recipe], [maker.judge(recipe)])[0]
