@@ -55,7 +55,7 @@ def subject(field: Field, space: Space, mark: str = "") -> Subject:
     return Subject(
         model=prepared.model.name,
         model_digest=prepared.model.artifact.digest,
-        data_digest=exact_key("data", [data.digest, data.training_digest, data.metric, prepared.evaluation.digest]),
+        data_digest=exact_key("data", [data.digest, data.training_digest, data.metric]),
         space=exact_key("space", space),
         budget=field.budget,
         board=_kind(facts, field.profile.name, field.settings),

@@ -15,7 +15,7 @@ from typing import Protocol
 from edgeopt.core.space import Point, Space, Trial
 from edgeopt.core.study import Claim
 from edgeopt.errors import StoreError
-from edgeopt.selection.strategies import Strategy
+from edgeopt.selection.strategies._base import Strategy
 from edgeopt.store.owners import has_ended, this_process
 from edgeopt.store.studies import StudyStore
 
