@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,15 +23,21 @@ def make_keys(workspace: Workspace, *, now: float | None = None) -> None:
 
 
 def keep_run(
-    workspace: Workspace, folder: Path, run_id: str, *, profile: str = "pi5", width: int = 16, seed: int = 0
+    workspace: Workspace,
+    folder: Path,
+    run_id: str,
+    *,
+    profile: str = "pi5",
+    width: int = 16,
+    seed: int = 0,
+    files: tuple[bytes, bytes] | None = None,
 ) -> RunRecord:
-    """A run in the ledger; its winner is an ONNX file in the store, and its golden samples are there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    network = mlp_onnx(folder / f"{run_id}.onnx", width=width)
-    rng = np.random.default_rng(seed)
-    np.savez(folder / f"{run_id}.npz", x=rng.standard_normal((4, 32)).astype(np.float32))
-    artifact = workspace.artifacts.add(network, "onnx")
-    golden = workspace.artifacts.add(folder / f"{run_id}.npz", "npz")
+    """A run in the ledger; its winner is an ONNX file in the store, and its golden samples are there.
+
+    `files`: a model and golden samples for this machine; by default a small network, and inputs without outputs.
+    """
+    model, samples = files or _network_and_inputs(folder, run_id, width, seed)
+    artifact, golden = workspace.artifacts.add_bytes(model, "onnx"), workspace.artifacts.add_bytes(samples, "npz")
     record = run_record()
     assert record.selection is not None
     assessments = tuple(
@@ -45,7 +52,16 @@ def keep_run(
         profile_name=profile,
         selection=replace(record.selection, assessments=assessments),
         golden=golden,
+        facts=replace(record.facts, machine=platform.machine()) if files else record.facts,
     )
     workspace.ledger.start_run(run_id, f"key-{run_id}", record.command, started_at=record.started_at)
     workspace.ledger.save_run(record)
     return record
+
+
+def _network_and_inputs(folder: Path, name: str, width: int, seed: int) -> tuple[bytes, bytes]:
+    folder.mkdir(parents=True, exist_ok=True)
+    network = mlp_onnx(folder / f"{name}.onnx", width=width)
+    rng = np.random.default_rng(seed)
+    np.savez(folder / f"{name}.npz", x=rng.standard_normal((4, 32)).astype(np.float32))
+    return network.read_bytes(), (folder / f"{name}.npz").read_bytes()

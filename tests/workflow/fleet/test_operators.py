@@ -1,0 +1,64 @@
+"""What operators do to a rollout under way, behind a real sshd: Ctrl-C, a takeover, boards that come back."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from edgeopt.workflow.workspace import Workspace
+from support.small_fleet import LOOSE, SmallFleet, next_event, small_fleet
+
+
+def update(release: str, to: str = "all") -> tuple[str, ...]:
+    return ("fleet", "update", release, "--to", to, "--waves", "1,100%", *LOOSE, "--yes")
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFleet]:
+    """Two enrolled boards, two published releases."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        small_fleet(tmp_path_factory.mktemp("fleet"), patch, ("shop-1", "shop-2")) as made,
+    ):
+        with Workspace.open() as workspace:
+            made.publish(workspace, "1.0", "1.1")
+            made.enrol(workspace)
+        yield made
+
+
+def test_ctrl_c_ends_the_board_at_work_and_the_same_command_goes_on_with_the_others(fleet: SmallFleet) -> None:
+    stopped = fleet.start(*update("net@1.0"), "--json")
+    rollout = next_event(stopped, event="board", state="sending")["rollout"]
+    stopped.send_signal(signal.SIGINT)
+    out, err = stopped.communicate(timeout=120)
+    assert stopped.returncode == 130, out + err
+    assert sorted(fleet.running(name) for name in fleet.names) == [("", 0), ("1.0", 1)]
+    events = fleet.run(*update("net@1.0"), code=0)
+    assert (events[0]["resumed"], events[-1]["rollout"]) == (True, rollout)
+    assert [fleet.running(name) for name in fleet.names] == [("1.0", 1), ("1.0", 1)]  # neither was changed twice
+    assert fleet.noted("rollout.start") == 1
+    assert any("the same board under two names" in board["reason"] for board in events[0]["plan"]["boards"])
+
+
+def test_a_second_operator_is_told_who_drives_and_takes_over_and_the_board_comes_back(fleet: SmallFleet) -> None:
+    before = fleet.noted("rollout.start")
+    command = update("net@1.1", "shop-1")
+    fleet.sshd.stop()
+    first = fleet.start(*command, "--json")
+    rollout = next_event(first, event="board", state="waiting")["rollout"]
+    *_, refused = fleet.run(*command, code=2)
+    assert f":{first.pid}" in refused["error"]["message"]
+    assert "--takeover" in refused["error"]["remedy"]
+    second = fleet.start(*command, "--takeover", "--json")
+    out, err = first.communicate(timeout=120)  # it finds out when it tries the board again
+    assert first.returncode == 2, out + err
+    assert "has taken" in out + err
+    fleet.sshd.start()
+    out, err = second.communicate(timeout=120)
+    assert second.returncode == 0, out + err
+    assert fleet.running("shop-1")[0] == "1.1"
+    assert (fleet.noted("rollout.takeover"), fleet.noted("rollout.start")) == (1, before + 1)
+    (history,) = fleet.run("fleet", "history", code=0)
+    assert history["rollouts"][0]["rollout_id"] == rollout
