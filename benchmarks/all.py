@@ -16,6 +16,7 @@ BENCHMARKS = (
     "int8",
     "parallel",
     "compression/run",
+    "runtimes/run",
     "fleet/boards",
     "fleet/hosts --peers",
     "demo",

@@ -25,12 +25,12 @@ SAMPLES = 128
 
 def residual() -> Built:
     """ResNet-18, 3×224×224 → 1000."""
-    return networks.resnet18(), {"image": architectures.pictures(1, 3, 224)}
+    return networks.resnet18(), {"input": architectures.pictures(1, 3, 224)}
 
 
 def depthwise() -> Built:
     """MobileNetV2, 3×224×224 → 1000."""
-    return networks.mobilenet_v2(), {"image": architectures.pictures(1, 3, 224)}
+    return networks.mobilenet_v2(), {"input": architectures.pictures(1, 3, 224)}
 
 
 def efficientnet() -> Built:

@@ -118,7 +118,7 @@ def main(runtime: str, path: str, samples: str, seconds: float) -> None:
     call = RUNTIMES[runtime](path)
     with np.load(samples) as file:
         (array,) = [file[name] for name in file.files if name.startswith(_INPUT)]
-    feeds = [array[i : i + 1] for i in range(min(4, len(array)))]
+    feeds = list(array[:4])
     for i in range(10):
         call(feeds[i % len(feeds)])
     times, end = [], time.perf_counter() + seconds
