@@ -66,10 +66,10 @@ class SmallFleet:
             keep_run(workspace, self.folder, f"run-{version}", profile=PROFILE, files=files)
             publish(ReleaseRequest("net", version, runs=(f"run-{version}",), margin=99.0), workspace)
 
-    def enrol(self, workspace: Workspace) -> None:
-        """Have every board trust this computer's keys."""
-        for board in load_fleet(workspace).boards:
-            enrol_board(board, workspace, confirm=lambda _: False)
+    def enrol(self, workspace: Workspace, *names: str) -> None:
+        """Have these boards trust this computer's keys."""
+        for name in names:
+            enrol_board(load_fleet(workspace).board(name), workspace, confirm=lambda _: False)
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start a command in a process of its own."""

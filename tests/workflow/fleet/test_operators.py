@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,21 +11,23 @@ import pytest
 from edgeopt.workflow.workspace import Workspace
 from support.small_fleet import LOOSE, SmallFleet, next_event, small_fleet
 
+BOARDS = ("shop-1", "shop-2")
 
-def update(release: str, to: str = "all") -> tuple[str, ...]:
+
+def update(release: str, to: str = "name=shop-*") -> tuple[str, ...]:
     return ("fleet", "update", release, "--to", to, "--waves", "1,100%", *LOOSE, "--yes")
 
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFleet]:
-    """Two enrolled boards, two published releases."""
+    """Two enrolled boards and one that is not, two published releases."""
     with (
         pytest.MonkeyPatch.context() as patch,
-        small_fleet(tmp_path_factory.mktemp("fleet"), patch, ("shop-1", "shop-2")) as made,
+        small_fleet(tmp_path_factory.mktemp("fleet"), patch, (*BOARDS, "new")) as made,
     ):
         with Workspace.open() as workspace:
             made.publish(workspace, "1.0", "1.1")
-            made.enrol(workspace)
+            made.enrol(workspace, *BOARDS)
         yield made
 
 
@@ -34,10 +37,10 @@ def test_ctrl_c_ends_the_board_at_work_and_the_same_command_goes_on_with_the_oth
     stopped.send_signal(signal.SIGINT)
     out, err = stopped.communicate(timeout=120)
     assert stopped.returncode == 130, out + err
-    assert sorted(fleet.running(name) for name in fleet.names) == [("", 0), ("1.0", 1)]
+    assert sorted(fleet.running(name) for name in BOARDS) == [("", 0), ("1.0", 1)]
     events = fleet.run(*update("net@1.0"), code=0)
     assert (events[0]["resumed"], events[-1]["rollout"]) == (True, rollout)
-    assert [fleet.running(name) for name in fleet.names] == [("1.0", 1), ("1.0", 1)]  # neither was changed twice
+    assert [fleet.running(name) for name in BOARDS] == [("1.0", 1), ("1.0", 1)]  # neither was changed twice
     assert fleet.noted("rollout.start") == 1
     assert any("the same board under two names" in board["reason"] for board in events[0]["plan"]["boards"])
 
@@ -52,13 +55,38 @@ def test_a_second_operator_is_told_who_drives_and_takes_over_and_the_board_comes
     assert f":{first.pid}" in refused["error"]["message"]
     assert "--takeover" in refused["error"]["remedy"]
     second = fleet.start(*command, "--takeover", "--json")
-    out, err = first.communicate(timeout=120)  # it finds out when it tries the board again
-    assert first.returncode == 2, out + err
-    assert "has taken" in out + err
+    while not fleet.noted("rollout.takeover"):
+        assert second.poll() is None
+        time.sleep(0.2)
     fleet.sshd.start()
     out, err = second.communicate(timeout=120)
     assert second.returncode == 0, out + err
+    out, err = first.communicate(timeout=120)  # it finds out when it wants to try the board again
+    assert first.returncode == 2, out + err
+    assert "has taken" in out + err
     assert fleet.running("shop-1")[0] == "1.1"
     assert (fleet.noted("rollout.takeover"), fleet.noted("rollout.start")) == (1, before + 1)
     (history,) = fleet.run("fleet", "history", code=0)
     assert history["rollouts"][0]["rollout_id"] == rollout
+
+
+def test_where_every_board_refuses_a_plan_ends_as_the_update_does(fleet: SmallFleet) -> None:
+    (plan,) = fleet.run(*update("net@1.0", "new"), "--plan", code=4)
+    (board,) = plan["boards"]
+    assert "it is not enrolled: it believes no release yet. Enrol it: edgeopt fleet enrol BOARD." in board["reason"]
+    *_, end = fleet.run(*update("net@1.0", "new"), code=4)
+    assert end["exit_code"] == 4
+    assert fleet.running("new") == ("", 0)
+
+
+def test_a_rollout_without_signatures_is_resumed_as_it_was_planned(fleet: SmallFleet) -> None:
+    fleet.sshd.stop()
+    stopped = fleet.start(*update("net@1.0", "new"), "--insecure-unsigned", "--json")
+    rollout = next_event(stopped, event="board", state="waiting")["rollout"]
+    stopped.send_signal(signal.SIGINT)
+    out, err = stopped.communicate(timeout=120)
+    assert stopped.returncode == 130, out + err
+    fleet.sshd.start()
+    fleet.run("fleet", "resume", rollout, code=0)
+    assert fleet.running("new") == ("1.0", 1)
+    assert fleet.noted("insecure") == 1

@@ -26,7 +26,7 @@ from edgeopt_runner import releases
 from support.command import Command
 from support.device import fresh_computer, pin
 from support.nginx import running_nginx
-from support.publishing import make_keys
+from support.publishing import keep_run, make_keys
 from support.pulling import model_and_golden
 from support.sshd import Sshd, running_sshd
 
@@ -91,8 +91,9 @@ def test_a_board_is_enrolled_pulls_what_is_offered_and_is_cleaned(
     tmp_path: Path, workspace: Workspace, sshd: Sshd, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = Command(capsys)
-    publish(workspace, tmp_path / "networks")
-    (tmp_path / "store").mkdir()
+    keep_run(workspace, tmp_path, "run-1", profile=PROFILE, files=model_and_golden(tmp_path / "networks"))
+    release = ("publish", "digits@1.0", "--from", "run-1", "--margin", "9900%", "--to", str(tmp_path / "store"))
+    assert command(*release).code == 0
     with running_nginx(tmp_path / "nginx", tmp_path / "store") as nginx:
         device = sshd.device("cam-1", profile=PROFILE, labels={"site": "oslo"})
         Inventory(workspace.root / "devices.yaml").add(device)
@@ -102,9 +103,11 @@ def test_a_board_is_enrolled_pulls_what_is_offered_and_is_cleaned(
         assert (enrolled["root_version"], enrolled["started_by"]) == (1, "")
         assert enrolled["cron_line"].startswith("*/30 * * * * ")
         assert "pull --root" in enrolled["cron_line"]
-        terms = ["--to", "site=oslo", "--fraction", "100%", "--store", str(tmp_path / "store")]
-        done = command("fleet", "offer", "digits@1.0", *terms)
+        done = command("fleet", "offer", "digits@1.0", "--to", "site=oslo", "--fraction", "100%")
         assert done.code == 0, done
+        assert "give --store URL" in " ".join(done.stdout.split())
+        again = command(*release)
+        assert (again.code, "published already" in again.stdout) == (0, True)
         root = sshd.home / ".edgeopt"
         verdict, *_ = poll(sshd, root, tmp_path / "board.lock")
         assert verdict["outcome"] == "committed", verdict
@@ -117,9 +120,24 @@ def test_a_board_is_enrolled_pulls_what_is_offered_and_is_cleaned(
         sshd.start()
     assert command("device", "enrol", "cam-1", "--remove").code == 0
     assert not (root / "agent").exists() or not list((root / "agent").iterdir())
-    assert command("device", "enrol", "cam-1", "--url", "http://127.0.0.1:9/x", "--no-timer").code == 0
+    check_enrolling_again(command, root, tmp_path / "token")
     assert command("device", "clean", "cam-1", "--yes", "--force").code == 0
     assert not root.exists()
+
+
+def check_enrolling_again(command: Command, root: Path, token_file: Path) -> None:
+    """A board that trusts an earlier root follows to the newest; hawkBit's server and token are among its settings."""
+    assert command("keys", "rotate", "root", "--no-passphrase").code == 0
+    token_file.write_text("secret-token\n")
+    server = ("--hawkbit", "https://hawkbit.example/DEFAULT/controller/v1", "--token-file", str(token_file))
+    enrolled = command("device", "enrol", "cam-1", *server, "--controller", "press-7", "--no-timer")
+    assert enrolled.code == 0, enrolled
+    assert "cam-1 trusts your root, version 2." in enrolled.stdout
+    assert "put this line into its crontab" in " ".join(enrolled.stdout.split())
+    assert "secret-token" not in enrolled.stdout + enrolled.stderr
+    settings = json.loads((root / "agent/agent.json").read_text())
+    assert settings["hawkbit"] == {"url": server[1], "controller": "press-7", "token": "secret-token"}
+    assert json.loads((root / "trust/state.json").read_text())["last_trusted_time"] > 0
 
 
 def check_status(command: Command, reports: Path, sshd: Sshd) -> None:
@@ -165,6 +183,10 @@ def test_what_is_not_published_cannot_be_offered(tmp_path: Path, workspace: Work
         (["--url", "ftp://x/y"], "no address"),
         (["--url", "http://x/y", "--every", "1s"], "--every"),
         (["--url", "http://x/y", "--ca", "/nowhere.pem"], "--ca"),
+        (["--hawkbit", "https://x/y"], "--hawkbit needs the board's token"),
+        (["--hawkbit", "https://x/y", "--token-file", "/nowhere"], "--token-file '/nowhere'"),
+        (["--hawkbit", "https://x/y", "--token-file", "/dev/null"], "holds no token"),
+        (["--url", "http://x/y", "--controller", "press"], "--controller is for hawkBit"),
     ],
 )
 def test_bad_words_of_enrol_are_one_clear_error(
