@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -45,26 +44,27 @@ def test_ctrl_c_ends_the_board_at_work_and_the_same_command_goes_on_with_the_oth
     assert any("the same board under two names" in board["reason"] for board in events[0]["plan"]["boards"])
 
 
-def test_a_second_operator_is_told_who_drives_and_takes_over_and_the_board_comes_back(fleet: SmallFleet) -> None:
+def test_who_takes_over_from_a_sleeping_laptop_updates_the_board_that_came_back_and_the_laptop_yields(
+    fleet: SmallFleet,
+) -> None:
     before = fleet.noted("rollout.start")
     command = update("net@1.1", "shop-1")
     fleet.sshd.stop()
     first = fleet.start(*command, "--json")
     rollout = next_event(first, event="board", state="waiting")["rollout"]
-    *_, refused = fleet.run(*command, code=2)
-    assert f":{first.pid}" in refused["error"]["message"]
-    assert "--takeover" in refused["error"]["remedy"]
-    second = fleet.start(*command, "--takeover", "--json")
-    while not fleet.noted("rollout.takeover"):
-        assert second.poll() is None
-        time.sleep(0.2)
+    first.send_signal(signal.SIGSTOP)
     fleet.sshd.start()
-    out, err = second.communicate(timeout=120)
-    assert second.returncode == 0, out + err
-    out, err = first.communicate(timeout=120)  # it finds out when it wants to try the board again
+    try:
+        *_, refused = fleet.run(*command, code=2)
+        assert f":{first.pid}" in refused["error"]["message"]
+        assert "--takeover" in refused["error"]["remedy"]
+        fleet.run(*command, "--takeover", code=0)
+        assert fleet.running("shop-1")[0] == "1.1"
+    finally:
+        first.send_signal(signal.SIGCONT)
+    out, err = first.communicate(timeout=120)
     assert first.returncode == 2, out + err
     assert "has taken" in out + err
-    assert fleet.running("shop-1")[0] == "1.1"
     assert (fleet.noted("rollout.takeover"), fleet.noted("rollout.start")) == (1, before + 1)
     (history,) = fleet.run("fleet", "history", code=0)
     assert history["rollouts"][0]["rollout_id"] == rollout
@@ -79,7 +79,9 @@ def test_where_every_board_refuses_a_plan_ends_as_the_update_does(fleet: SmallFl
     assert fleet.running("new") == ("", 0)
 
 
+@pytest.mark.long
 def test_a_rollout_without_signatures_is_resumed_as_it_was_planned(fleet: SmallFleet) -> None:
+    """Long: a third update of a real board; `test_planning` shows that the plan bears it."""
     fleet.sshd.stop()
     stopped = fleet.start(*update("net@1.0", "new"), "--insecure-unsigned", "--json")
     rollout = next_event(stopped, event="board", state="waiting")["rollout"]
