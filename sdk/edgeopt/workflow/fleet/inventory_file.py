@@ -69,7 +69,8 @@ def import_ansible(path: Path) -> Fleet:
         mode = path.stat().st_mode
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DocumentError(f"cannot read {path}: {error}.", remedy="Give one inventory file.") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise DocumentError(f"cannot read {path}: {why}.", remedy="Give one inventory file.") from None
     if stat.S_ISREG(mode) and os.access(path, os.X_OK) and text.startswith("#!"):
         return decode_ini(text, where=str(path))  # which refuses it, with the remedy
     if path.suffix == ".json" or text.lstrip().startswith("{"):
