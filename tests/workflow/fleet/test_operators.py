@@ -32,7 +32,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallFleet]:
 
 def test_ctrl_c_ends_the_board_at_work_and_the_same_command_goes_on_with_the_others(fleet: SmallFleet) -> None:
     stopped = fleet.start(*update("net@1.0"), "--json")
-    rollout = next_event(stopped, event="board", state="sending")["rollout"]
+    rollout = next_event(stopped, event="board", state="activated")["rollout"]
     stopped.send_signal(signal.SIGINT)
     out, err = stopped.communicate(timeout=120)
     assert stopped.returncode == 130, out + err
