@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 RECIPES: dict[str, tuple[str, ...]] = {
     "residual": (
-        *("int8-static", "int8-qat", "prune-trained", "prune-latency", "prune-int8", "low-rank"),
-        *("int4-packed", "int4-qat", "int2-qat", "binary", "clustered"),
+        *("int8-static", "int8-qat", "prune-trained", "prune-latency", "prune-int8", "prune-deep-int8"),
+        *("low-rank", "int4-packed", "int4-qat", "int2-qat", "binary", "clustered"),
     ),
     "depthwise": ("int8-static", "int8-qat", "prune-trained", "prune-int8", "int4-packed", "int4-qat", "binary"),
     "uneven": ("int8-static", "int8-equalised", "int8-qat"),
@@ -81,13 +81,13 @@ TARGETS = (
     Target(
         "pruned, distilled, int8, at most 1 point: 4 times faster",
         [],
-        ["prune-int8"],
+        ["prune-int8", "prune-deep-int8"],
         lambda row: row.lost <= POINT and row.faster >= 4,
     ),
     Target(
         "pruned, distilled, int8, at most 1 point: 8 times smaller",
         [],
-        ["prune-int8"],
+        ["prune-int8", "prune-deep-int8"],
         lambda row: row.lost <= POINT and row.smaller >= 8,
     ),
     Target("int8 by training: at most 0.3 points", [], ["int8-qat"], lambda row: row.lost <= LITTLE, every=True),

@@ -5,6 +5,7 @@
 Names in requests are matched against patterns here; no path ever comes from a request.
 """
 
+import errno
 import json
 import os
 import re
@@ -106,9 +107,15 @@ def sync(path: str) -> None:
 
 
 def make_folders(path: str) -> None:
-    """Make a folder and those above it that are missing; a power cut does not take them away again with what is in."""
+    """Make a folder and those above it that are missing; a power cut does not take them away again with what is in.
+
+    Raises:
+        NotADirectoryError: A file is in its place.
+    """
     if os.path.isdir(path):
         return
+    if os.path.lexists(path) and not os.path.isdir(path):  # asked again: another process may have made it just now
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
     above = os.path.dirname(path)
     make_folders(above)
     os.makedirs(path, exist_ok=True)

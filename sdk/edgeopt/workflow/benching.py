@@ -101,7 +101,7 @@ def bench(
                 profile,
                 prepared,
                 request.budget,
-                run_id=f"bench-{secrets.token_hex(4)}",  # a name used before would be answered with what was measured then
+                run_id=f"bench-{secrets.token_hex(4)}",  # a name that was used is answered with what was measured then
                 fresh=True,
                 listener=said,
             )
