@@ -7,18 +7,26 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgeopt.core.budget import Budget
-from edgeopt.core.measurement import Measurement
+from edgeopt.core.measurement import Accuracy, Measurement
 from edgeopt.core.profile import Settings
 from edgeopt.core.variant import Variant
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A variant with the settings it ran under, and every launch that measured it on one device."""
+    """A variant with the settings it ran under, and every launch that measured it on one device.
+
+    Attributes:
+        variant, settings: What ran, and how.
+        measurements: Its launches.
+        reference: Accuracy of the original on the host over the same samples, where no runtime of the device reads the
+            original; what the variant loses is then measured against this.
+    """
 
     variant: Variant
     settings: Settings
     measurements: tuple[Measurement, ...]
+    reference: Accuracy | None = None
 
     @property
     def key(self) -> str:

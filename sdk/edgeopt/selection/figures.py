@@ -44,7 +44,7 @@ class Figures:
         samples: Inferences behind `latency`.
         memory_bytes: Largest peak of all launches.
         accuracy: On the device.
-        drop: Loss against the baseline on the same samples.
+        drop: Loss against the baseline on the same samples; where the device cannot run it, against it on the host.
         no_drop: Why there is no drop.
         stable: Whether less than half of the launches are flagged ``unstable``.
         depth: Least number of samples that the plan asks for; launches of lesser plans do not count.
@@ -94,7 +94,8 @@ def figures_of(candidates: Sequence[Candidate], budget: Budget, *, seed: int) ->
     found = [_launches(item, budget, seed) for item in sorted(candidates, key=lambda candidate: candidate.key)]
     found = [replace(item, accuracy=item.accuracy or _accuracy_of_same_file(item, found)) for item in found]
     original = baseline(found)
-    reference = original.accuracy if original else None
+    on_host = next((item.candidate.reference for item in found if item.candidate.reference), None)
+    reference = original.accuracy if original else on_host
     return [_with_drop(item, reference, seed) for item in found]
 
 

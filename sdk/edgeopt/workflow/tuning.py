@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from edgeopt.core.formats import reads
-from edgeopt.core.measurement import Measurement
+from edgeopt.core.measurement import Accuracy, Measurement
 from edgeopt.core.plan import FINALS, FULL, QUICK, STANDARD, Plan
 from edgeopt.core.profile import Settings
 from edgeopt.core.recipe import BASELINE
 from edgeopt.core.selection import Candidate
 from edgeopt.core.variant import Variant
+from edgeopt.graph.evaluate import evaluate_onnx
 from edgeopt.selection import schedule, statistics
 from edgeopt.workflow.measuring import Bench
 from edgeopt.workflow.preparing import model_facts
@@ -33,8 +34,9 @@ _BLOCKS = 2
 
 @dataclass
 class Board:
-    """Every launch so far, by candidate; the one mutable thing of a run."""
+    """Every launch so far, by candidate; the one mutable thing of a run. `reference` as in `Candidate`."""
 
+    reference: Accuracy | None = None
     variants: dict[str, Variant] = field(default_factory=dict)
     settings: dict[str, Settings] = field(default_factory=dict)
     quick: dict[str, list[Measurement]] = field(default_factory=dict)
@@ -50,9 +52,13 @@ class Board:
     def candidates(self) -> tuple[Candidate, ...]:
         """Each with its final launches where it has some, else its quick ones."""
         return tuple(
-            Candidate(variant, self.settings[key], tuple(self.finals.get(key) or self.quick[key]))
+            Candidate(variant, self.settings[key], tuple(self.finals.get(key) or self.quick[key]), self.reference)
             for key, variant in self.variants.items()
         )
+
+    def finalist(self, key: str) -> Candidate:
+        """One with its final launches alone."""
+        return Candidate(self.variants[key], self.settings[key], tuple(self.finals[key]), self.reference)
 
 
 def measure_all(
@@ -70,8 +76,8 @@ def measure_all(
     Returns:
         The candidates with their launches, and the device's relative noise.
     """
-    board = Board()
     plans = [(variant, readers(bench, settings, variant)) for variant in variants]
+    board = Board(None if plans[0][1] else _reference(bench, variants[0]))
     bench.listener.stage("Measuring", sum(len(suited) for _, suited in plans))
     for variant, suited in plans:
         _quick_round(bench, board, variant, suited)
@@ -89,6 +95,16 @@ def readers(bench: Bench, settings: Sequence[Settings], variant: Variant) -> lis
     recipe, model = variant.provenance.recipe, model_facts(bench.prepared)
     able = registry.target(bench.profile.target).runtimes(bench.profile, bench.facts, model, recipe)
     return [one for one in settings if one.runtime in able and reads(one.runtime, variant.artifact.format)]
+
+
+def _reference(bench: Bench, original: Variant) -> Accuracy | None:
+    """Accuracy of the original here, for a device none of whose runtimes reads it; a fidelity needs none."""
+    metric, artifacts = bench.prepared.summary.metric, bench.workspace.artifacts
+    if metric == "fidelity":
+        return None
+    bench.listener.note(f"Nothing on {bench.connection.device.name} reads the original: losses count from it as here.")
+    found = evaluate_onnx(artifacts.path(original.artifact), artifacts.path(bench.prepared.evaluation), metric)
+    return Accuracy(metric, found.value, found.per_sample, found.extra, len(found.per_sample))
 
 
 def _learned_noise(bench: Bench, board: Board) -> float:
@@ -200,8 +216,7 @@ def _race(bench: Bench, board: Board, keys: Sequence[str], plan: Plan, launches:
             measurement = bench.measure(board.variants[key], board.settings[key], chosen, launch)
             board.add(board.variants[key], board.settings[key], measurement, final=True)
             bench.listener.advance(_line(key, measurement))
-        raced = [Candidate(board.variants[key], board.settings[key], tuple(board.finals[key])) for key in running]
-        hopeful = schedule.racing(raced, bench.budget)
+        hopeful = schedule.racing([board.finalist(key) for key in running], bench.budget)
         if len(hopeful) == 1 < len(keys):
             bench.listener.note(f"{hopeful[0]} wins for sure after {place + 1} of {len(launches)} rounds.")
             return

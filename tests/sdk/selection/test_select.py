@@ -54,6 +54,18 @@ def test_an_inaccurate_fast_one_loses_and_is_told_its_drop() -> None:
     assert choose(ORIGINAL, candidate("int8", 0.5, correct=832), max_drop=None).winner == "int8 / 1 thread"
 
 
+def test_where_the_device_cannot_run_the_original_losses_count_from_it_on_the_host() -> None:
+    """A 32-bit board has no runtime that reads ONNX, and all the same a limit on the loss is kept."""
+    close, far = candidate("litert-float", 2.0, correct=979), candidate("litert-int8", 1.0, correct=832)
+    assert choose(close, far, max_drop=0.01).winner is None
+    on_host = top1(hits(980))
+    chosen = choose(replace(close, reference=on_host), replace(far, reference=on_host), max_drop=0.01)
+    assert chosen.winner == "litert-float / 1 thread"
+    assert of(chosen, "litert-int8").reason.startswith("loses 14.8 points of top1")
+    measured = choose(ORIGINAL, replace(close, reference=top1(hits(600))), max_drop=None)
+    assert of(measured, "litert-float").drop == of(choose(ORIGINAL, close, max_drop=None), "litert-float").drop
+
+
 def test_a_drop_inside_the_budget_whose_interval_is_not_is_infeasible() -> None:
     chosen = choose(ORIGINAL, candidate("int8", 0.5, correct=973))
     loser = of(chosen, "int8")
