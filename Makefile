@@ -17,7 +17,7 @@ test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-boards: $(VENV)/.ready
-	$(BIN)/python -m pytest -m 'boards and not long'
+	$(BIN)/python -m pytest -m 'boards and not long' -n 2 --dist loadfile
 
 test-long: $(VENV)/.ready
 	$(BIN)/python -m pytest -m long

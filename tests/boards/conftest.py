@@ -1,33 +1,43 @@
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
-import numpy as np
 import pytest
 
-from support.trained import trained
-from support.workflow import SHORT_WORDS, Computer, make_computer
+from support import board_models, workflow
+from support.board_commands import COMMAND
+from support.workflow import Computer, make_computer
+
+_PIP_CACHE = Path.home() / ".cache" / "pip"
+
+
+@pytest.fixture(scope="session")
+def laptop_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One computer has all boards, so that it makes every variant once."""
+    return tmp_path_factory.mktemp("laptop")
 
 
 @pytest.fixture(scope="module")
-def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Computer]:
+def laptop(laptop_folder: Path) -> Iterator[Computer]:
+    environments = Path(tempfile.gettempdir(), f"edgeopt-environments-{os.getuid()}")
     with pytest.MonkeyPatch.context() as patch:
-        yield make_computer(tmp_path_factory.mktemp("laptop"), patch)
+        patch.setenv("EDGEOPT_ENVIRONMENTS", os.environ.get("EDGEOPT_ENVIRONMENTS", str(environments)))
+        patch.setenv("PIP_CACHE_DIR", os.environ.get("PIP_CACHE_DIR", str(_PIP_CACHE)))
+        yield make_computer(laptop_folder, patch)
 
 
 @pytest.fixture
 def edgeopt(laptop: Computer, monkeypatch: pytest.MonkeyPatch) -> Computer:
     """The laptop, again in front of what every test sets by itself."""
     monkeypatch.setenv("EDGEOPT_HOME", str(laptop.edgeopt_home))
+    monkeypatch.setattr(workflow, "COMMAND", COMMAND)
     return laptop
 
 
 @pytest.fixture(scope="session")
 def digits_words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Words of a deployment of a network that was trained on digits, with samples that it never saw."""
-    task, samples = trained("residual"), tmp_path_factory.mktemp("digits") / "samples.npz"
-    with np.load(task.evaluation) as held:
-        np.savez(samples, image=held["input:image"][:, 0], labels=held["labels"][:, 0])
-    words = ["deploy", str(task.network), "--data", str(samples), "--app", "digits", *SHORT_WORDS]
-    words[words.index("--evaluation") + 1] = "64"
-    return words
+    return board_models.digits_words(tmp_path_factory.mktemp("digits"))

@@ -15,6 +15,7 @@ import pytest
 
 from edgeopt.remote import hostkeys
 from support.board_commands import answer, provision
+from support.board_models import changed
 from support.board_shell import running_look
 from support.sshd import Sshd
 from support.workflow import Computer
@@ -50,12 +51,13 @@ def test_python_3_6_gets_onnxruntime_1_10_and_runs_what_was_lowered_for_it(
     with old_board(edgeopt, tmp_path, "jetson-nano", "3.6") as (_, facts):
         assert facts["model"] == "NVIDIA Jetson Nano Developer Kit"
         assert provision(edgeopt, "jetson-nano", "--runtime", "onnxruntime") == {"onnxruntime": "1.10.0"}
-        words = [*digits_words, "--target", "jetson-nano", "--recipes", "optimised,int8-minmax", "--max-drop", "5%"]
-        record = answer(edgeopt, *words)
+        words = changed(digits_words, recipes="optimised,int8-minmax")
+        record = answer(edgeopt, *words, "--target", "jetson-nano", "--max-drop", "5%")
         assert record["deployment"]["release"] == 1
         assert not [one for one in record["rejections"] if one["stage"] == "rule"]
         (original,) = [one for one in record["variants"] if one["name"] == "original"]
         assert "opset 17 became 15" in original["notes"][0]
+        ran_all(edgeopt, record)
 
 
 def test_python_3_8_gets_onnxruntime_1_19_and_runs_the_network_as_it_is(
@@ -64,5 +66,17 @@ def test_python_3_8_gets_onnxruntime_1_19_and_runs_the_network_as_it_is(
     with old_board(edgeopt, tmp_path, "jetson-orin-nano", "3.8") as (_, facts):
         assert facts["python"].startswith("3.8.")
         assert provision(edgeopt, "jetson-orin-nano", "--runtime", "onnxruntime") == {"onnxruntime": "1.19.2"}
-        words = [*digits_words, "--target", "jetson-orin-nano", "--recipes", "optimised,int8-minmax"]
-        assert answer(edgeopt, *words, "--max-drop", "5%")["deployment"]["release"] == 1
+        words = changed(digits_words, recipes="optimised,int8-minmax")
+        record = answer(edgeopt, *words, "--target", "jetson-orin-nano", "--max-drop", "5%")
+        assert record["deployment"]["release"] == 1
+        ran_all(edgeopt, record)
+
+
+def ran_all(edgeopt: Computer, done: dict[str, Any]) -> None:
+    """Every variant loaded there and gave the right outputs, whichever won."""
+    with edgeopt.workspace() as workspace:
+        selection = workspace.ledger.run(done["run_id"]).selection
+    assert selection is not None
+    found = [one.candidate for one in selection.assessments]
+    assert {one.variant.name for one in found} == {"original", "optimised", "int8-minmax"}
+    assert not [launch.detail for one in found for launch in one.measurements if not launch.ok]

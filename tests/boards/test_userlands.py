@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edgeopt.remote import hostkeys
 from support.board_builds import root_folder
-from support.board_commands import answer, provision
+from support.board_commands import answer, provision, run
+from support.board_models import changed
 from support.board_shell import running_userland
 from support.sshd import Sshd
 from support.workflow import Computer
@@ -26,9 +28,13 @@ def pi_32_bit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 
 
 @pytest.fixture(scope="module")
-def bullseye(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    root = root_folder("arm64", "python3-venv", suite="bullseye")
-    with running_userland(tmp_path_factory.mktemp("bullseye"), root, "aarch64", cpu="cortex-a72") as server:
+def bullseye_root() -> Path:
+    return root_folder("arm64", "python3-venv", "python2.7-minimal", suite="bullseye")
+
+
+@pytest.fixture(scope="module")
+def bullseye(bullseye_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    with running_userland(tmp_path_factory.mktemp("bullseye"), bullseye_root, "aarch64", cpu="cortex-a72") as server:
         yield server
 
 
@@ -52,17 +58,41 @@ def test_1_a_32_bit_board_is_known_and_told_what_it_can_have(edgeopt: Computer, 
     assert "It can have tflite_runtime or ncnn" in said
 
 
-def test_2_it_gets_a_runtime_that_it_can_have(edgeopt: Computer, pi_32_bit: Sshd) -> None:
+def test_2_it_runs_a_network_in_a_runtime_that_it_can_have(
+    edgeopt: Computer, pi_32_bit: Sshd, digits_words: list[str]
+) -> None:
     assert provision(edgeopt, "pi2") == {"tflite_runtime": "2.14.0"}
+    words = changed(digits_words, runtimes="tflite_runtime", recipes="litert-float,litert-int8")
+    record = answer(
+        edgeopt, *words, "--target", "pi2", "--max-drop", "5%"
+    )  # of the original, which nothing there reads
+    assert record["deployment"]["release"] == 1
+    assert (pi_32_bit.home / ".edgeopt/apps/digits/current/model.tflite").is_file()
 
 
-def test_3_debian_11_gets_the_release_for_its_glibc(edgeopt: Computer, bullseye: Sshd) -> None:
+def test_3_debian_11_gets_the_release_for_its_glibc_and_runs_a_network_with_it(
+    edgeopt: Computer, bullseye: Sshd, digits_words: list[str]
+) -> None:
     facts = added(edgeopt, "old", bullseye)
     assert (facts["libc"], facts["python"][:4], facts["machine"]) == ("glibc 2.31", "3.9.", "aarch64")
     assert provision(edgeopt, "old", "--runtime", "onnxruntime") == {"onnxruntime": "1.19.2"}
-
-
-@pytest.mark.long
-def test_4_and_runs_a_network_with_it(edgeopt: Computer, bullseye: Sshd, digits_words: list[str]) -> None:
-    record = answer(edgeopt, *digits_words, "--target", "old", "--recipes", "optimised", "--max-drop", "5%")
+    record = answer(edgeopt, *digits_words, "--target", "old", "--max-drop", "5%")
     assert record["deployment"]["release"] == 1
+
+
+def test_4_a_board_with_python_2_alone_is_told_what_to_install_and_nothing_is_left_on_it(
+    edgeopt: Computer, bullseye_root: Path, tmp_path: Path
+) -> None:
+    with running_userland(tmp_path, bullseye_root, "aarch64", cpu="cortex-a53", path="/home/bin") as server:
+        (server.home / "bin").mkdir()
+        for name, program in (("python", "python2.7"), ("uname", "uname")):
+            (server.home / "bin" / name).symlink_to(f"/usr/bin/{program}")
+        words = ["device", "add", "ancient", f"{server.user}@{server.host}:{server.port}", "--root", "/home/.edgeopt"]
+        words += ["--key", str(server.client_key), "--fingerprint", hostkeys.scan(server.device())]
+        status, _, error = run(edgeopt, *words)
+        assert status == 4, error
+        said = " ".join(error.split())
+        assert "no Python 3.6 or newer on Linux aarch64 (found: /home/bin/python [2, 7, 18])" in said
+        assert "Install python3 there" in said
+        assert [path.name for path in server.home.iterdir()] == ["bin"]
+    assert "ancient" not in [one["name"] for one in answer(edgeopt, "device", "list")["devices"]]

@@ -4,6 +4,7 @@
 #   DEVICE_ROOT  root folder of that architecture (make_rootfs.sh); shown read-only
 #   DEVICE_DIR   the device's folder; DEVICE_DIR/home is /home (= $HOME), the only place that keeps what is written
 #                DEVICE_DIR/persona/sys/firmware (make_personas.py), if there, is its device tree
+#   DEVICE_PATH  PATH of its sessions; the usual one where it is not set
 #   DEVICE_QEMU  static qemu-user of that architecture (get_qemu_user.sh); QEMU_CPU names its processor
 #
 # Needs no root, but bubblewrap and Linux >= 6.7: since then a user namespace has its own binfmt_misc, so nothing is
@@ -23,5 +24,5 @@ exec unshare --user --map-root-user --mount /bin/sh -ec '
   set -- --ro-bind "$DEVICE_ROOT" / --dev-bind /dev /dev --bind /proc /proc --bind /sys /sys --tmpfs /tmp --tmpfs /run
   tree=$DEVICE_DIR/persona/sys/firmware
   [ ! -d "$tree" ] || set -- "$@" --ro-bind "$tree" /sys/firmware
-  exec bwrap "$@" --bind "$DEVICE_DIR/home" /home --setenv HOME /home --setenv PATH /usr/local/bin:/usr/bin:/bin --chdir /home \
+  exec bwrap "$@" --bind "$DEVICE_DIR/home" /home --setenv HOME /home --setenv PATH "${DEVICE_PATH:-/usr/local/bin:/usr/bin:/bin}" --chdir /home \
     /bin/sh -c "$DEVICE_COMMAND"'

@@ -10,14 +10,17 @@ import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 KIT = Path(__file__).parents[1] / "kit"
+_CACHE = Path.home() / ".cache" / "edgeopt-tests" / "boards"
+"""Of the user who runs the tests: they themselves move to a home of their own."""
+
 _SLOWEST_SECONDS = 280
 
 
@@ -42,8 +45,9 @@ def root_folder(architecture: str, *packages: str, suite: str = "bookworm") -> P
     """A Debian root folder, for example of ``armhf``; Debian's own scripts were not run in it."""
     need("apt-get", "dpkg-deb", "zstd")
     wanted = ["--suite", suite, "--packages", " ".join(("python3", "procps", *packages))]
+    mirror = _mirror()
     if suite != "bookworm":
-        wanted += ["--mirror", _mirror()]
+        wanted += ["--mirror", mirror]
     with _made("make_rootfs.sh", architecture, *wanted) as (folder, made):
         if not made:
             kit("make_rootfs.sh", architecture, folder, *wanted)
@@ -53,6 +57,7 @@ def root_folder(architecture: str, *packages: str, suite: str = "bookworm") -> P
 def kernel(package: str) -> Path:
     """An arm64 kernel of Debian with its modules."""
     need("apt-get", "dpkg-deb")
+    _mirror()
     with _made("get_kernel.sh", package) as (folder, made):
         if not made:
             kit("get_kernel.sh", "arm64", folder, package)
@@ -62,8 +67,10 @@ def kernel(package: str) -> Path:
 def vm_files(package: str = "linux-image-6.12-arm64-16k") -> Path:
     """Kernel (16 KiB pages, like a Pi 5's), initramfs and disk of an arm64 Debian with Python and an SSH server."""
     need("mke2fs", "cpio", "depmod", "xz")
-    root = root_folder("arm64", "openssh-server", "mount", "iproute2", "kmod", "python3-venv")
-    system = kernel(package)
+    with ThreadPoolExecutor() as pool:  # both wait for the network most of the time
+        building = pool.submit(kernel, package)
+        root = root_folder("arm64", "openssh-server", "mount", "iproute2", "kmod", "python3-venv")
+    system = building.result()
     with _made("make_vm.sh", root.name, system.name) as (folder, made):
         if not made:
             kit("make_vm.sh", root, system, folder, "--journal")
@@ -82,6 +89,7 @@ def persona(board: str) -> Path:
 def emulator(architecture: str) -> Path:
     """A static user-mode emulator, ``aarch64`` or ``arm``, new enough to show the CPU that it emulates."""
     need("apt-get", "dpkg-deb")
+    _mirror()
     with _made("get_qemu_user.sh") as (folder, made):
         if not made:
             kit("get_qemu_user.sh", folder)
@@ -92,11 +100,10 @@ def emulator(architecture: str) -> Path:
 def _made(script: str, *wanted: str) -> Iterator[tuple[Path, bool]]:
     """The folder of what a script makes, locked, and whether it was finished before; half a thing is taken away."""
     digest = hashlib.sha256("\0".join((*wanted, (KIT / script).read_text())).encode()).hexdigest()[:12]
-    cache = Path(tempfile.gettempdir(), f"edgeopt-boards-{os.getuid()}")
-    cache.mkdir(exist_ok=True)
-    folder = cache / f"{Path(script).stem}-{digest}"
-    finished = cache / f"{folder.name}.finished"
-    with open(cache / f"{folder.name}.lock", "w") as lock:
+    _CACHE.mkdir(parents=True, exist_ok=True)
+    folder = _CACHE / f"{Path(script).stem}-{digest}"
+    finished = _CACHE / f"{folder.name}.finished"
+    with open(_CACHE / f"{folder.name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not finished.exists():
             shutil.rmtree(folder, ignore_errors=True)
@@ -105,7 +112,7 @@ def _made(script: str, *wanted: str) -> Iterator[tuple[Path, bool]]:
 
 
 def _mirror() -> str:
-    """Where this machine's own packages come from."""
+    """Where this machine's own packages come from; skips the test where they are not Debian 12's."""
     lines: Sequence[str] = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"],
         capture_output=True,

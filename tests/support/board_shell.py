@@ -18,7 +18,9 @@ from support.sshd import Sshd, running_sshd
 
 
 @contextlib.contextmanager
-def running_userland(folder: Path, root: Path, architecture: str, *, cpu: str, board: str = "") -> Iterator[Sshd]:
+def running_userland(
+    folder: Path, root: Path, architecture: str, *, cpu: str, board: str = "", path: str = ""
+) -> Iterator[Sshd]:
     """A device whose sessions are of another architecture.
 
     Args:
@@ -27,10 +29,12 @@ def running_userland(folder: Path, root: Path, architecture: str, *, cpu: str, b
         architecture: The emulator's name for it, ``arm`` or ``aarch64``.
         cpu: The emulator's name for its processor.
         board: Persona whose device tree it shows.
+        path: `PATH` of its sessions; the usual one by default.
     """
     need("bwrap", "unshare")
     _require_private_binfmt()
     variables = {"DEVICE_ROOT": str(root), "DEVICE_QEMU": str(emulator(architecture)), "QEMU_CPU": cpu}
+    variables |= {"DEVICE_PATH": path} if path else {}
     with _running(folder, "device_shell_qemu.sh", variables, board) as server:
         yield server
 

@@ -194,7 +194,7 @@ def _json(path: Path) -> dict[str, Any]:
 def make_computer(folder: Path, patch: pytest.MonkeyPatch, *, like: Path | None = None) -> Computer:
     """A computer of its own, as the environment of this process says; `like` is an edgeopt home to begin with."""
     home = folder / "computer"
-    (home / ".ssh").mkdir(parents=True)
+    (home / ".ssh").mkdir(parents=True, exist_ok=True)
     edgeopt_home = home / "edgeopt"
     if like is not None:
         shutil.copytree(like, edgeopt_home)
