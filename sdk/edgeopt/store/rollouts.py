@@ -189,6 +189,9 @@ class RolloutStore:
         """
         with self._database.writing() as connection:
             row = _row(connection, rollout_id)
+            # a first lease has no row to lock yet: PostgreSQL would let two in
+            same_app = select(tables.rollouts.c.rollout_id).where(tables.rollouts.c.app == row.app)
+            connection.execute(same_app.order_by(tables.rollouts.c.rollout_id).with_for_update()).all()
             held = _lease(connection, row.app, lock=True)
             if held is not None and not takeover and not _free(held, holder, now):
                 raise _busy(held, _row(connection, held.rollout_id))
