@@ -14,8 +14,10 @@ from edgeopt.core.profile import Settings
 from edgeopt.core.recipe import BASELINE
 from edgeopt.core.selection import Candidate
 from edgeopt.core.variant import Variant
+from edgeopt.core.work import Forecast
 from edgeopt.graph.evaluate import evaluate_onnx
 from edgeopt.selection import schedule, statistics
+from edgeopt.workflow.forecasting import foresight
 from edgeopt.workflow.measuring import Bench
 from edgeopt.workflow.preparing import model_facts
 from edgeopt_targets import registry
@@ -61,10 +63,25 @@ class Board:
         return Candidate(self.variants[key], self.settings[key], tuple(self.finals[key]), self.reference)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What came of measuring.
+
+    Attributes:
+        candidates: With their launches.
+        noise: Of the device, relative.
+        forecast: What was expected of the quick launches.
+    """
+
+    candidates: tuple[Candidate, ...]
+    noise: float
+    forecast: Forecast
+
+
 def measure_all(
     bench: Bench, variants: Sequence[Variant], settings: Sequence[Settings], *, effort: str, launches: int
-) -> tuple[tuple[Candidate, ...], float]:
-    """Measure every variant quickly and the finalists well.
+) -> Measured:
+    """Measure every variant quickly, those first that are expected to be fast, and the finalists well.
 
     Args:
         bench: The device.
@@ -72,22 +89,21 @@ def measure_all(
         settings: What to try each with.
         effort: Name of the plan of the finals; before those of ``full`` survivors are measured by the standard plan.
         launches: Process launches of each finalist at most: who cannot win any more gets no others.
-
-    Returns:
-        The candidates with their launches, and the device's relative noise.
     """
+    expected = foresight(bench)
     plans = [(variant, readers(bench, settings, variant)) for variant in variants]
     board = Board(None if plans[0][1] else _reference(bench, variants[0]))
     bench.listener.stage("Measuring", sum(len(suited) for _, suited in plans))
-    for variant, suited in plans:
+    for variant, suited in expected.ordered(plans):
         _quick_round(bench, board, variant, suited)
+    forecast = expected.forecast((board.variants[key], first) for key, (first, *_) in board.quick.items())
     if effort != QUICK.name:
         leaders = schedule.finalists(board.candidates(), bench.budget, noise=_FINALIST_NOISE, limit=_LEADERS)
         _try_variations(bench, board, leaders)
     if effort == FULL.name:
         _standard_round(bench, board)
     _finals(bench, board, FINALS[effort], launches)
-    return board.candidates(), _learned_noise(bench, board)
+    return Measured(board.candidates(), _learned_noise(bench, board), forecast)
 
 
 def readers(bench: Bench, settings: Sequence[Settings], variant: Variant) -> list[Settings]:
