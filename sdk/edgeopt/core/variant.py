@@ -62,7 +62,7 @@ class Rejection:
 
     Attributes:
         name: The recipe's or candidate's name.
-        stage: ``rule``, ``pass``, ``parity``, ``host_accuracy``.
+        stage: ``rule``, ``pass``, ``parity``, ``host_accuracy``, ``size``, ``roofline``.
         reason: One sentence for the user.
     """
 

@@ -192,7 +192,15 @@ def _decide(run: _Run, record: RunRecord, bench: Bench) -> RunRecord:
     found = measure_all(bench, record.variants, settings, effort=request.effort, launches=request.launches)
     selection = select(found.candidates, request.budget, noise=found.noise, seed=request.seed)
     _keep_best(record, selection, run.workspace)
-    return run.save(record, selection=selection, forecast=found.forecast, notes=record.notes + _reuse_note(bench))
+    for rejection in found.rejections:
+        run.listener.note(f"Left out {rejection.name}: {rejection.reason}")
+    return run.save(
+        record,
+        selection=selection,
+        forecast=found.forecast,
+        rejections=(*record.rejections, *found.rejections),
+        notes=record.notes + _reuse_note(bench),
+    )
 
 
 def _settings(run: _Run, record: RunRecord) -> tuple[Settings, ...]:

@@ -17,6 +17,7 @@ from edgeopt.errors import ModelError
 from edgeopt.graph.work import work_of
 from edgeopt.passes.tools import tool_versions
 from edgeopt.remote.client import connect
+from edgeopt.workflow.bounding import within_size
 from edgeopt.workflow.filtering import unless_twin, without_siblings
 from edgeopt.workflow.latency_table import with_measured_widths
 from edgeopt.workflow.layer_figures import layer_figures
@@ -117,7 +118,7 @@ def make_variants(
     made = [recipe if isinstance(one, Rejection) else one for recipe, one in zip(recipes, allowed, strict=True)]
     for outcome in settle(maker, made, judged):
         outcomes.append(unless_twin(outcome, outcomes))
-    outcomes = without_siblings(outcomes, workspace.artifacts)
+    outcomes = within_size(without_siblings(outcomes, workspace.artifacts), request.budget)
     variants = tuple(outcome for outcome in outcomes if isinstance(outcome, Variant))
     rejections = tuple(outcome for outcome in outcomes if isinstance(outcome, Rejection))
     for rejection in rejections:
