@@ -6,7 +6,7 @@ import shutil
 import time
 from typing import Any, Dict, Iterable, List, Set, Tuple
 
-from edgeopt_runner import environment, jobs, leases, runtimes, storage
+from edgeopt_runner import environment, jobs, leases, offspring, runtimes, storage
 from edgeopt_runner.agent import FILES as AGENT_FILES
 from edgeopt_runner.links import remove_file
 from edgeopt_runner.locks import FileLock, board_lock_path
@@ -205,6 +205,7 @@ def clean(root: str, force: bool) -> Dict[str, Any]:
         raise Refusal(BUSY, "%s is active here" % ", ".join(apps), "Give --force to take it away too.")
     for job_id in live:
         jobs.cancel(root, job_id)
+    offspring.end_orphans()
     for path in list(_ours(root)):
         _remove(path)
     if force or leases.current(root) is None:

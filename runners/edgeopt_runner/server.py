@@ -106,11 +106,14 @@ def _gc(root: str, params: Params) -> Dict[str, Any]:
 
 
 def _preflight(root: str, params: Params) -> Dict[str, Any]:
-    from edgeopt_runner import compiled
+    from edgeopt_runner import compiled, releases
     from edgeopt_runner.updates import order, preflight
 
     atexit.register(compiled.keep, processes.bundle())  # who asks this comes again
-    return preflight.preflight(root, order.read(params))
+    wanted = order.read(params)
+    with contextlib.suppress(OSError):  # what was switched to and never committed would look as if it ran here
+        releases.recover(root, wanted.app)
+    return preflight.preflight(root, wanted)
 
 
 def _releases(root: str, params: Params) -> Dict[str, Any]:

@@ -146,6 +146,7 @@ LOAD_FAILED = "load_failed"
 ILLEGAL_INSTRUCTION = "illegal_instruction"
 OOM = "oom"
 MEMORY_GUARD = "memory_guard"
+PROCESS_GUARD = "process_guard"
 CRASH = "crash"
 TIMEOUT = "timeout"  # always followed by ":" and the phase
 REBOOTED = "rebooted"

@@ -7,7 +7,7 @@ where it is asked for by name (runs).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -37,6 +37,7 @@ class RunSummary:
         run_id, command, state, started_at, finished_at: As in `RunRecord`.
         model, device: Their names; empty until the first record is saved.
         winner: Key of the winner, or ``None``.
+        owner: The process that ran it last, ``host:pid``.
     """
 
     run_id: str
@@ -47,6 +48,15 @@ class RunSummary:
     model: str
     device: str
     winner: str | None
+    owner: str = ""
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether it did not come to its end, and the process that ran it is known to be gone."""
+        return self.state == "running" and has_ended(self.owner)
+
+
+_LISTED = [tables.runs.c[field.name] for field in fields(RunSummary)]
 
 
 class Ledger:
@@ -129,9 +139,21 @@ class Ledger:
         except DocumentError as error:
             raise StoreError(str(error), remedy="It was kept by another version of edgeopt.") from None
 
+    def summary(self, run_id: str) -> RunSummary:
+        """What `runs` says of one run.
+
+        Raises:
+            StoreError: There is no such run.
+        """
+        with self._database.reading() as connection:
+            row = connection.execute(select(*_LISTED).where(tables.runs.c.run_id == run_id)).first()
+        if row is None:
+            raise StoreError(f"run {run_id!r} is not in the ledger.", remedy="See `edgeopt runs` for those that are.")
+        return _summary(row)
+
     def runs(self, limit: int = 20) -> tuple[RunSummary, ...]:
         """The newest runs first."""
-        query = select(tables.runs).order_by(tables.runs.c.started_at.desc(), tables.runs.c.run_id).limit(limit)
+        query = select(*_LISTED).order_by(tables.runs.c.started_at.desc(), tables.runs.c.run_id).limit(limit)
         with self._database.reading() as connection:
             return tuple(_summary(row) for row in connection.execute(query))
 
@@ -142,7 +164,7 @@ class Ledger:
         cannot look, keeps its run; the new run then still reuses all that is known.
         """
         runs = tables.runs
-        query = select(runs).where(runs.c.command_key == command_key, runs.c.state == "running")
+        query = select(*_LISTED).where(runs.c.command_key == command_key, runs.c.state == "running")
         with self._database.writing() as connection:
             for row in connection.execute(query.order_by(runs.c.started_at.desc(), runs.c.run_id)).all():
                 taken = update(runs).where(runs.c.run_id == row.run_id, runs.c.owner == row.owner)
@@ -267,8 +289,7 @@ def _put(connection: Connection, table: Table, key: Mapping[str, Any], values: M
 
 
 def _summary(row: Row[Any]) -> RunSummary:
-    fields = RunSummary.__dataclass_fields__
-    return RunSummary(**{name: value for name, value in row._mapping.items() if name in fields})
+    return RunSummary(**row._mapping)
 
 
 def _gone(owner: str) -> bool:
