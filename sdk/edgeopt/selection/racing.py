@@ -26,7 +26,7 @@ ENOUGH = 8
 """Rounds from which on ratios by round tell more than the windows inside the launches."""
 
 FEW = 4
-"""Rounds from which on ratios by round that are certain count too: of fewer, the noise known of the board tells more."""
+"""Rounds from which on ratios by round that are certain count: of fewer, the known noise of the board tells more."""
 
 _SCALES = (0.1, 100.0)  # variances of the effect that is looked for: one small and many rounds, one large and few
 
