@@ -12,6 +12,7 @@ from edgeopt.core.model import Artifact, Model
 from edgeopt.core.selection import Selection
 from edgeopt.core.space import Trial
 from edgeopt.core.variant import Rejection, Variant
+from edgeopt.core.work import Forecast
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class RunRecord:
         notes: What the user should know (reused measurements, fall-backs), in order.
         golden: The sample file with inputs and the outputs that every variant must give; ``None`` in records of before.
         layers: What is known of single layers; empty where neither ranking nor pruning needed it.
+        forecast: What was expected of the candidates before they were measured; ``None`` in records of before.
     """
 
     run_id: str
@@ -86,3 +88,4 @@ class RunRecord:
     notes: tuple[str, ...] = ()
     golden: Artifact | None = None
     layers: tuple[LayerFigures, ...] = ()
+    forecast: Forecast | None = None

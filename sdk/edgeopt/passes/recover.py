@@ -192,12 +192,16 @@ def _lost_before(source: Path, recipe: Recipe, context: MakeContext, goal: Goal)
 
 _RANKED_ALIKE = frozenset({"calibrator", "percentile", "weights", "reduce_range"})
 
+_ANY_BOARD = {"machine": "x86_64", "isa": []}
+"""What layers are ranked for, whatever the board: a CPU that saturates gets weights of 7 bits, which no host computes
+wrongly. Passes ask a board's CPU for nothing but this, and how many bits the weights have does not change who leads."""
+
 
 def rank(source: Path, recipe: Recipe, context: MakeContext, *, max_seconds: float = 60.0) -> list[tuple[str, float]]:
     """Layers with their share of the quantisation error (0 to 1), worst first; kept in the cache.
 
-    The ranking is made with min-max ranges and the pass's own type of weights whatever the recipe says on these, so
-    that it is made once for all such recipes: the same layers lead.
+    The ranking is made with min-max ranges and the pass's own type of weights whatever the recipe says on these, and
+    for `_ANY_BOARD`, so that it is made once for all such recipes on all boards: the same layers lead.
 
     Raises:
         PassError: The recipe has no quantising pass, there are no calibration samples, or ranking failed.
@@ -242,7 +246,7 @@ def _place(source: Path, recipe: Recipe, context: MakeContext) -> _Ranking:
         raise PassError(f"{recipe.name}: ranking layers needs calibration samples.", remedy="Give --data.")
     start = make_variant(source, prefix, context).path
     options = {name: value for name, value in spec.options.items() if name not in _RANKED_ALIKE}
-    inputs = [file_digest(start), file_digest(context.calibration), context.machine, sorted(context.isa), context.seed]
+    inputs = [file_digest(start), file_digest(context.calibration), context.seed]
     return _Ranking(start, spec.name, options, context.cache / f"ranking-{digest_of(spec.name, options, inputs)}.json")
 
 
@@ -258,9 +262,8 @@ def _ranked(
                 "work": work,
                 "cache": str(context.cache),
                 "calibration": str(context.calibration),
-                "machine": context.machine,
-                "isa": list(context.isa),
                 "seed": context.seed,
+                **_ANY_BOARD,
             },
             "seconds": seconds,
         }

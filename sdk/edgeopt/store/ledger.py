@@ -18,6 +18,7 @@ from edgeopt.core.deployment import Deployment
 from edgeopt.core.measurement import Measurement
 from edgeopt.core.run import RunRecord
 from edgeopt.core.variant import Rejection, Variant
+from edgeopt.core.work import Observation
 from edgeopt.documents import decode_json, encode_json
 from edgeopt.errors import DocumentError, StoreError
 from edgeopt.store import tables
@@ -200,6 +201,22 @@ class Ledger:
         values = {"variant_digest": measurement.variant_digest, "document": _text(measurement)}
         with self._database.writing() as connection:
             _put(connection, tables.measurements, {"key": key, "launch": launch}, values)
+
+    def observations(self, limit: int = 2000) -> tuple[Observation, ...]:
+        """What was seen of tasks on boards; of more than `limit` the same share of each network and board.
+
+        Keys are digests, so that their order is as good as drawn by lot.
+        """
+        table = tables.observations
+        with self._database.reading() as connection:
+            rows = connection.execute(select(table.c.document).order_by(table.c.key).limit(limit)).scalars().all()
+        known = [_known(Observation, document) for document in rows]
+        return tuple(observation for observation in known if observation is not None)
+
+    def remember_observation(self, key: str, observation: Observation) -> None:
+        """Keep what the measurement with this key (`keys.measurement_key`) says, replacing what it said before."""
+        with self._database.writing() as connection:
+            _put(connection, tables.observations, {"key": key}, {"document": _text(observation)})
 
     def device_noise(self, fingerprint: str) -> float | None:
         """Relative A/A noise of a device, or ``None`` when it was never measured."""

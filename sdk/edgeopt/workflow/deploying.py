@@ -202,10 +202,18 @@ def _decide(run: _Run, record: RunRecord, bench: Bench) -> RunRecord:
     request, settings = run.request, _settings(run, record)
     suited = [one for variant in record.variants for one in readers(bench, settings, variant)]
     require_readers(suited, record.variants[0], record.facts, record.device)
-    candidates, noise = measure_all(bench, record.variants, settings, effort=request.effort, launches=request.launches)
-    selection = select(candidates, request.budget, noise=noise, seed=request.seed)
+    found = measure_all(bench, record.variants, settings, effort=request.effort, launches=request.launches)
+    selection = select(found.candidates, request.budget, noise=found.noise, seed=request.seed)
     _keep_best(record, selection, run.workspace)
-    return run.save(record, selection=selection, notes=record.notes + _reuse_note(bench))
+    for rejection in found.rejections:
+        run.listener.note(f"Left out {rejection.name}: {rejection.reason}")
+    return run.save(
+        record,
+        selection=selection,
+        forecast=found.forecast,
+        rejections=(*record.rejections, *found.rejections),
+        notes=record.notes + _reuse_note(bench),
+    )
 
 
 def _settings(run: _Run, record: RunRecord) -> tuple[Settings, ...]:

@@ -22,6 +22,7 @@ from edgeopt.passes.recover import Goal, recover
 from edgeopt.passes.registry import pass_class
 from edgeopt.passes.tools import tool_versions
 from edgeopt.store.keys import variant_key
+from edgeopt.workflow.counting import counted
 from edgeopt.workflow.preparing import Prepared
 from edgeopt.workflow.request import Request
 from edgeopt.workflow.workspace import Workspace
@@ -145,6 +146,7 @@ class Maker:
             cosine=made.parity.cosine,
             kept_float=made.kept_float,
             notes=(*made.notes, *judged.notes),
+            work=counted(judged.recipe, made, self.source),
         )
         self.workspace.ledger.remember_variant(self._key(judged.recipe), variant)
         return variant

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from edgeopt.core.budget import Budget
-from edgeopt.core.plan import FINALS
+from edgeopt.core.plan import FINALS, ROUNDS
 from edgeopt.core.recipe import Recipe
 from edgeopt.errors import UsageError
 from edgeopt.graph.sample_options import Layout, SampleOptions
@@ -124,7 +124,7 @@ class Request:
         sessions: Numbers of sessions to try with each thread count; empty: the profile's.
         inter_op: Inter-op threads to try with each; empty: 1, and the profile's for finalists.
         effort: ``quick``, ``standard`` or ``full``: the plan of the finals.
-        launches: Process launches of each finalist.
+        launches: Process launches of each finalist at most; the race ends as soon as it is decided.
         seed: Of the data split and every random choice.
         activate: Whether the winner becomes active on the device.
         fresh: Measure again what the ledger knows.
@@ -146,7 +146,7 @@ class Request:
     sessions: tuple[int, ...] = ()
     inter_op: tuple[int, ...] = ()
     effort: str = "standard"
-    launches: int = 3
+    launches: int = ROUNDS
     seed: int = 0
     activate: bool = True
     fresh: bool = False
@@ -167,7 +167,9 @@ class Request:
         if self.data.loss and not self.data.training:
             raise UsageError("--loss is given without training samples.", remedy="Give --train data.py:train too.")
         if self.launches < 1:
-            raise UsageError(f"--launches {self.launches} measures nothing.", remedy="Use 1 or more; 3 is the default.")
+            raise UsageError(
+                f"--launches {self.launches} measures nothing.", remedy=f"Use 1 or more; {ROUNDS} is the default."
+            )
         if self.app is not None and not _APP.fullmatch(self.app):
             raise UsageError(
                 f"--app {self.app!r} is not a name for an application.",
@@ -206,7 +208,7 @@ class Request:
             "--sessions": ",".join(map(str, self.sessions)) or None,
             "--inter-op": ",".join(map(str, self.inter_op)) or None,
             "--effort": self.effort if self.effort != "standard" else None,
-            "--launches": self.launches if self.launches != 3 else None,
+            "--launches": self.launches if self.launches != ROUNDS else None,
             "--seed": self.seed or None,
             "--calibration": data.calibration_samples if data.calibration_samples != 128 else None,
             "--evaluation": data.evaluation_samples if data.evaluation_samples != 1000 else None,

@@ -96,7 +96,7 @@ def search(
         if claim is None:
             break
         with study.working(claim):
-            outcome = tried(field, space, settings, claim.trial, clock=clock)
+            outcome = tried(field, space, settings, claim.trial, clock=clock, before=trials)
             study.finish(claim, outcome.trial)
         trials = study.trials()
         if outcome.variant and _leads(outcome.trial, trials):

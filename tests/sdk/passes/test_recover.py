@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -6,7 +7,8 @@ from edgeopt.core.recipe import PassSpec, Recipe
 from edgeopt.errors import ParityError, PassError
 from edgeopt.graph.evaluate import evaluate_onnx
 from edgeopt.passes.make import make_variant
-from edgeopt.passes.recover import Goal, _first_count, _next_count, rank, recover
+from edgeopt.passes.quantising.rank import rank_layers
+from edgeopt.passes.recover import Goal, _first_count, _next_count, known_ranking, rank, recover
 from support.compressing import fragile_onnx, make_context, sample_file
 from support.networks import mlp_onnx
 
@@ -130,6 +132,24 @@ def test_recipes_that_differ_in_ranges_and_types_alone_share_one_ranking(damaged
 
     assert rank(network, other, context) == rank(network, INT8, context)
     assert len(list(context.cache.glob("ranking-*.json"))) == 1
+
+
+def test_layers_are_ranked_once_for_all_boards(damaged):
+    network, context, *_ = damaged
+    recipe = replace(INT8, passes=(PassSpec("simplify"), *INT8.passes))
+    boards = [("x86_64", ("avx2",)), ("x86_64", ("avx512_vnni",)), ("aarch64", ("asimddp",))]
+    before = set(context.cache.glob("ranking-*.json"))
+    rankings = [rank(network, recipe, replace(context, machine=name, isa=isa)) for name, isa in boards]
+    assert rankings[0] == rankings[1] == rankings[2]
+    assert len(set(context.cache.glob("ranking-*.json")) - before) == 1
+    assert known_ranking(network, recipe, replace(context, machine="armv7l", isa=())) == rankings[0]
+
+
+def test_the_layers_that_lead_on_any_board_lead_with_a_boards_own_weights(damaged, tmp_path):
+    network, context, *_ = damaged
+    fields = {"work": str(tmp_path), "cache": str(context.cache), "calibration": str(context.calibration), "seed": 0}
+    arm = rank_layers("quantise_static", {}, str(network), {**fields, "machine": "aarch64", "isa": []}, 60.0)
+    assert {name for name, _ in arm[:2]} == {name for name, _ in rank(network, INT8, context)[:2]}
 
 
 @pytest.mark.parametrize(("bearable", "expected"), [(0.6, 1), (0.5, 1), (0.45, 2), (0.15, 3), (0.01, 3), (2.0, 1)])
