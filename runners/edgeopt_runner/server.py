@@ -32,6 +32,8 @@ def _hello(_root: str, params: Params) -> Dict[str, Any]:
     if PROTOCOL not in offered:
         remedy = "Push the runner that belongs to this host."
         raise Refusal(BAD_REQUEST, "this runner speaks protocol %d, not %.80r" % (PROTOCOL, offered), remedy)
+    from edgeopt_runner import hardware
+
     return {
         "protocol": PROTOCOL,
         "runner": RUNNER_VERSION,
@@ -43,6 +45,7 @@ def _hello(_root: str, params: Params) -> Dict[str, Any]:
         "verbs": sorted(VERBS) + [RECEIVE],
         "restricted": bool(os.environ.get(DOOR_VARIABLE)),
         "codecs": patch_streams.codecs(),
+        "hardware": hardware.marks(),
     }
 
 
