@@ -202,7 +202,7 @@ def _decide(run: _Run, record: RunRecord, bench: Bench) -> RunRecord:
     request, settings = run.request, _settings(run, record)
     suited = [one for variant in record.variants for one in readers(bench, settings, variant)]
     require_readers(suited, record.variants[0], record.facts, record.device)
-    found = measure_all(bench, record.variants, settings, effort=request.effort, launches=request.launches)
+    found = measure_all(bench, record.variants, settings, effort=request.effort, launches=request.rounds)
     selection = select(found.candidates, request.budget, noise=found.noise, seed=request.seed)
     _keep_best(record, selection, run.workspace)
     for rejection in found.rejections:
