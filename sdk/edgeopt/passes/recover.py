@@ -122,9 +122,9 @@ def recover(
             missed = count
         count = _next_count(missed, met, len(ranking))
     if best is None:
+        tried = f"{steps} tries with up to {missed} of {len(ranking)} layers in float all failed"
         raise PassError(
-            f"{recipe.name}: its outputs are wrong; {steps} tries with up to {missed} of {len(ranking)} layers in "
-            "float all failed."
+            f"{recipe.name}: its outputs are wrong; {tried if ranking else 'it has no layer to give back to float'}."
         )
     found = _recovery(recipe, goal, original, best, ranking, steps)
     if not count or steps == goal.max_steps:
@@ -293,8 +293,9 @@ def _ranked(
 
 
 def _shares(errors: list[tuple[str, float]]) -> list[tuple[str, float]]:
-    total = sum(error for _, error in errors) or 1.0
-    return [(name, error / total) for name, error in errors]
+    """None where no layer makes a difference: the pass refuses the network, as one whose weights are recurrent."""
+    total = sum(error for _, error in errors)
+    return [(name, error / total) for name, error in errors] if total else []
 
 
 def _split(recipe: Recipe) -> tuple[Recipe, PassSpec]:

@@ -1,6 +1,7 @@
 import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from onnx import helper
 
@@ -11,9 +12,10 @@ from edgeopt.passes.make import make_variant
 from edgeopt.passes.quantising.rank import rank_layers
 from edgeopt.passes.recover import Goal, _first_count, _next_count, known_ranking, rank, recover
 from support.compressing import fragile_onnx, make_context, sample_file
-from support.networks import mlp_onnx, save
+from support.networks import constant, mlp_onnx, save
 
 INT8 = Recipe("int8-minmax", (PassSpec("quantise_static"),), "int8", recover=True)
+CONVERTING = Recipe("litert-int8", (PassSpec("convert_litert", {"precision": "int8"}),), "int8", recover=True)
 
 
 @pytest.fixture(scope="module")
@@ -100,15 +102,29 @@ def test_where_no_layer_can_be_given_back_nothing_is_made_again(damaged, tmp_pat
     goal = Goal(sample_file(tmp_path / "e.npz", network, 10, seed=5), "fidelity", 1.0, 0.01)
     found = recover(network, INT8, context, goal, quantised=(damaged[3][0], 0.5))
     assert (found.steps, found.layers, found.summary) == (0, 0, "int8-minmax lost 50.0 points (budget 1.0)")
-    with pytest.raises(PassError, match="its outputs are wrong; 0 tries with up to 0 of 0 layers"):
+    with pytest.raises(PassError, match="its outputs are wrong; it has no layer to give back"):
         recover(network, INT8, context, goal, quantised=None)
 
 
 def test_layers_of_a_pass_that_converts_are_ranked_as_those_of_int8(damaged):
     """Else none would be found, or every layer would be converted by itself."""
     network, context, _, _ = damaged
-    converting = Recipe("litert-int8", (PassSpec("convert_litert", {"precision": "int8"}),), "int8", recover=True)
-    assert rank(network, converting, context) == rank(network, INT8, context) != []
+    assert rank(network, CONVERTING, context) == rank(network, INT8, context) != []
+
+
+def test_a_recurrent_network_that_is_converted_has_no_layer_to_give_back(tmp_path):
+    """Its head alone can be ranked, where it does not lose; every try would unroll and quantise all again."""
+    draw = np.random.default_rng(0)
+    weights = {"W": (1, 192, 5), "R": (1, 192, 64), "H": (64, 4)}
+    constants = [constant(name, draw.normal(size=shape) * 0.1) for name, shape in weights.items()]
+    nodes = [
+        helper.make_node("GRU", ["x", "W", "R"], ["all", "last"], name="gru", hidden_size=64),
+        helper.make_node("Reshape", ["last", "flat"], ["state"], name="flatten"),
+        helper.make_node("MatMul", ["state", "H"], ["y"], name="head"),
+    ]
+    constants.append(constant("flat", [1, 64], np.int64))
+    network = save(tmp_path / "n.onnx", nodes, {"x": (6, 1, 5)}, {"y": (1, 4)}, constants)
+    assert rank(network, CONVERTING, make_context(tmp_path, network)) == []
 
 
 def test_a_variant_dropped_for_wrong_outputs_can_be_put_right(tmp_path):
