@@ -55,6 +55,8 @@ def test_what_was_not_counted_or_may_skip_products_has_no_bound() -> None:
     sparse = Recipe("sparse", (PassSpec("prune_weights"),))
     assert bounds.least_ns(heavy(provenance=replace(variant("heavy").provenance, recipe=sparse)), ONE) == 0.0
     assert bounds.least_ns(heavy(), ONE) == pytest.approx(10e6)
+    converted = heavy(artifact=replace(variant("heavy").artifact, format="tflite"))
+    assert bounds.least_ns(converted, ONE) == pytest.approx(5e6)  # perhaps in 8 bits, who knows
 
 
 def test_only_what_surely_holds_the_budget_bounds_others() -> None:

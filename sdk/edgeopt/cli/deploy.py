@@ -73,7 +73,10 @@ def deploy(
         str | None, typer.Option("--effort", help="Plan of the finals: quick, standard or full.  [default: standard]")
     ] = None,
     launches: Annotated[
-        int | None, typer.Option("--launches", help="Process launches of each finalist at most.  [default: 12]")
+        int | None,
+        typer.Option(
+            "--launches", help="Process launches of each finalist at most.  [default: 12; 3 with --effort quick]"
+        ),
     ] = None,
     activate: Annotated[
         bool | None, typer.Option("--activate/--no-activate", help="Make the winner active.  [default: activate]")
@@ -81,6 +84,7 @@ def deploy(
     fresh: Annotated[bool | None, typer.Option("--fresh", help="Measure again what the ledger knows.")] = None,
     seed: options.Seed = None,
     html: Annotated[str | None, typer.Option("--html", help="Write the report page here too.")] = None,
+    log_to: options.LogTo = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -134,4 +138,4 @@ def deploy(
             "seed": seed,
         }
     )
-    run_and_show(request, html=html, as_json=as_json, quiet=quiet)
+    run_and_show(request, html=html, log_to=log_to, as_json=as_json, quiet=quiet)

@@ -12,19 +12,22 @@ from edgeopt.errors import BudgetError
 from edgeopt.workflow.request import Request
 
 
-def run_and_show(request: Request, *, html: str | None, as_json: bool, quiet: bool) -> None:
+def run_and_show(request: Request, *, html: str | None, log_to: str | None = None, as_json: bool, quiet: bool) -> None:
     """Do the run; print tables or JSON; write the page.
 
     Raises:
         BudgetError: Nothing meets the budget. What was found is printed all the same.
+        UsageError: A place that the run shall go to cannot be used.
     """
     from edgeopt.workflow.deploying import deploy
+    from edgeopt.workflow.tracking.mlflow_tracker import tracker_for
     from edgeopt.workflow.workspace import Workspace
 
     if html is not None:
         output.require_writable(Path(html), "--html")
+    tracker = tracker_for(log_to) if log_to is not None else None
     with Workspace.open() as workspace, output.progress(silent=quiet or as_json) as progress:
-        record = deploy(request, workspace, listener=progress)
+        record = deploy(request, workspace, listener=progress, tracker=tracker)
         page = workspace.run_folder(record.run_id) / "report.html"
     if html is not None:
         Path(html).write_bytes(page.read_bytes())

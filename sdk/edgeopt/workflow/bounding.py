@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgeopt.core.budget import Budget
+from edgeopt.core.formats import ONNX
 from edgeopt.core.profile import Settings
 from edgeopt.core.recipe import BASELINE
 from edgeopt.core.selection import Candidate
@@ -44,7 +45,10 @@ class Bounds:
         """A latency that the variant cannot be below; 0 where nothing is known."""
         if variant.work is None or any(spec.name in _SKIPPED for spec in variant.provenance.recipe.passes):
             return 0.0
-        return least_ns(Task(variant.work, settings, self.machine))
+        work = variant.work
+        if variant.artifact.format != ONNX:  # a converter may have chosen 8 bits
+            work = replace(work, macs=0, narrow_macs=work.macs + work.narrow_macs)
+        return least_ns(Task(work, settings, self.machine))
 
     def refusal(self, variant: Variant, settings: Settings, best_ns: float) -> str:
         """Why the board need not be asked; empty where it is to be.

@@ -37,6 +37,7 @@ from edgeopt.workflow.progress_file import Recorded
 from edgeopt.workflow.request import Request, app_name
 from edgeopt.workflow.resolving import Aim, profile_for, resolve_target
 from edgeopt.workflow.searching import require
+from edgeopt.workflow.tracking.tracker import Forgiving, Tracker, Untracked
 from edgeopt.workflow.trying import Field
 from edgeopt.workflow.tuning import measure_all, readers
 from edgeopt.workflow.workspace import Workspace
@@ -56,11 +57,13 @@ class _Run:
     now: Clock
     profile: Profile
     prepared: Prepared
+    tracker: Tracker
 
     def save(self, record: RunRecord, **changes: Any) -> RunRecord:
         """Keep the record with its changes in the ledger."""
         changed = dataclasses.replace(record, **changes)
         self.workspace.ledger.save_run(changed)
+        self.tracker.saved(changed)
         return changed
 
 
@@ -69,6 +72,7 @@ def deploy(
     workspace: Workspace,
     *,
     listener: Listener | None = None,
+    tracker: Tracker | None = None,
     now: Clock = time.time,
 ) -> RunRecord:
     """Run the main job, or go on with it where an earlier call of the same request was cut off.
@@ -77,6 +81,7 @@ def deploy(
         request: What to do.
         workspace: Where everything is kept.
         listener: Hears of progress.
+        tracker: Keeps the run beside the ledger; where it fails, the run goes on without it.
         now: Seconds since the epoch.
 
     Returns:
@@ -96,7 +101,8 @@ def deploy(
     profile = profile_for(aim, facts, request.target, said)
     _require_runtime(facts, profile, aim)
     said.advance(f"{facts.model or facts.cpu or aim.device.name}, profile {profile.name}")
-    run = _Run(request, workspace, said, now, profile, prepare(request, workspace, said))
+    told = Forgiving(tracker, said) if tracker else Untracked()
+    run = _Run(request, workspace, said, now, profile, prepare(request, workspace, said), told)
     record = _begin(run, aim, facts)
     followed = Recorded(said, workspace.run_folder(record.run_id) / progress_file.NAME, now)
     run = dataclasses.replace(run, listener=followed)
@@ -106,6 +112,8 @@ def deploy(
         if not error.retryable:  # else it counts as cut off, and the same command goes on with it
             run.save(record, state="failed", finished_at=now())
         raise
+    finally:
+        told.left()
 
 
 def _require_runtime(facts: DeviceFacts, profile: Profile, aim: Aim) -> None:
@@ -159,8 +167,9 @@ def _finish(run: _Run, record: RunRecord) -> RunRecord:
         record = _activate(run, record, bench)
     state = "done" if record.selection and record.selection.winner else "infeasible"
     record = run.save(record, state=state, finished_at=run.now())
-    page = run.workspace.run_folder(record.run_id) / "report.html"
-    documents.write_atomically(page, render_report(record).encode())
+    page = render_report(record)
+    documents.write_atomically(run.workspace.run_folder(record.run_id) / "report.html", page.encode())
+    run.tracker.ended(record, page)
     return record
 
 
@@ -193,7 +202,7 @@ def _decide(run: _Run, record: RunRecord, bench: Bench) -> RunRecord:
     request, settings = run.request, _settings(run, record)
     suited = [one for variant in record.variants for one in readers(bench, settings, variant)]
     require_readers(suited, record.variants[0], record.facts, record.device)
-    found = measure_all(bench, record.variants, settings, effort=request.effort, launches=request.launches)
+    found = measure_all(bench, record.variants, settings, effort=request.effort, launches=request.rounds)
     selection = select(found.candidates, request.budget, noise=found.noise, seed=request.seed)
     _keep_best(record, selection, run.workspace)
     for rejection in found.rejections:

@@ -92,7 +92,7 @@ def raced(ratio: float, seed: int) -> tuple[str, int]:
     """Which of both is called slower, and after how many rounds of shortest standard launches the race ended."""
     rng = random.Random(seed)
     medians, launches = {"original": 10.0, "other": 10.0 * ratio}, {"original": [], "other": []}  # type: ignore[var-annotated]
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS[STANDARD.name]):
         for name, median in medians.items():
             values = [int(1e6 * median * math.exp(rng.gauss(0, NOISE))) for _ in range(STANDARD.min_samples)]
             launches[name].append(measurement(name, latency_of(values, 3), plan=STANDARD))
@@ -109,7 +109,7 @@ def test_at_the_default_effort_five_percent_are_found_and_nothing_else() -> None
     assert [name for name, _ in same].count("tie") >= 0.95 * 60
     assert [name for name, _ in slower].count("other") >= 0.80 * 60
     assert not [name for name, _ in slower if name == "original"]
-    assert sum(rounds for _, rounds in slower) < 60 * ROUNDS * 0.7  # decided, it ends
+    assert sum(rounds for _, rounds in slower) < 60 * ROUNDS[STANDARD.name] * 0.7  # decided, it ends
 
 
 def test_equal_candidates_on_a_quiet_board_are_settled_and_on_a_noisy_one_raced_on() -> None:

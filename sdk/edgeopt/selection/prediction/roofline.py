@@ -26,19 +26,22 @@ _Kinds = tuple[tuple[set[str], tuple[float, float]], ...]
 _X86: _Kinds = (
     ({"amx_int8", "amx_bf16", "amx_tile"}, (512, 1024)),
     ({"avx512_bf16", "avx512_fp16"}, (64, 128)),
-    ({"avx512_vnni"}, (32, 128)),
-    ({"avx512f", "avx512bw"}, (32, 64)),
-    ({"avx_vnni"}, (16, 64)),
-    ({"avx2", "fma"}, (16, 32)),
-    (set(), (8, 16)),
+    ({"avx512_vnni", "avx512f", "avx512bw"}, (32, 128)),
+    ({"avx_vnni"}, (16, 128)),
+    ({"avx2", "fma"}, (16, 64)),
+    (set(), (8, 32)),
 )
 _ARM: _Kinds = (
+    ({"sme", "sme2"}, (1024, 4096)),
     ({"sve", "sve2", "i8mm", "bf16"}, (64, 128)),
     ({"asimddp"}, (32, 64)),
     ({"asimdhp"}, (16, 32)),
     (set(), (8, 32)),
 )
 """Flags, and products of a core in a clock where it has one: in floating point of any width, and in 8 bits."""
+
+_NARROWING = frozenset({"MatMulNBits", "DequantizeLinear", "DynamicQuantizeLinear"})
+"""Operators by which a runtime may come to compute in 8 bits what the file has in floating point."""
 
 _EFFICIENCY = 0.2
 _NODE_NS = 2000.0
@@ -59,6 +62,7 @@ def least_ns(task: Task) -> float:
     """A latency that the task cannot be below, whatever the runtime; 0 where nothing can be said."""
     work, machine, settings = task.work, task.machine, task.settings
     wide, narrow = peak(machine)
+    wide = narrow if _NARROWING.intersection(work.operators) else wide
     clock = (machine.max_khz or _FASTEST_KHZ) * 1e3
     cores = min(machine.cores, settings.busy_threads)
     left = 1 - _spared_share(work) * (1 - 1 / _SPARED)

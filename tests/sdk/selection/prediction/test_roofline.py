@@ -30,6 +30,11 @@ def test_a_fast_algorithm_may_spare_products_so_the_bound_leaves_them_out() -> N
     assert least_ns(replace(ONE, work=spared)) == pytest.approx(least_ns(ONE) * 64 / (36 * 9))
 
 
+def test_a_runtime_may_compute_in_eight_bits_what_has_weights_of_so_many() -> None:
+    packed = replace(PLAIN, operators={"MatMulNBits": 8})
+    assert least_ns(replace(ONE, work=packed)) == pytest.approx(least_ns(ONE) / 2)
+
+
 def test_weights_that_no_cache_holds_come_through_the_memory_each_time() -> None:
     heavy = replace(PLAIN, weight_bytes=116 * MEBI)
     assert least_ns(replace(ONE, work=heavy)) == pytest.approx(100 * MEBI / 10.0)
