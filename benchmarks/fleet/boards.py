@@ -179,8 +179,8 @@ def health(lab: Lab, count: int, seeds: int) -> bool:
         waves.append(driven.wave)
         failures.append(sum(board.state == "rolled_back" for board in driven.boards))
         updated.append(sum(board.state == "committed" for board in driven.boards))
-        upper = wilson_upper(allowed, of, driven.plan.gate.confidence) if allowed else 0.0
-        bound = f"wave {driven.wave}: {allowed} of {of} may fail (bound {upper:.2%})"
+        upper = wilson_upper(allowed, of, driven.plan.gate.confidence)
+        bound = f"wave {driven.wave}: {allowed} of {of} may fail (then up to {upper:.2%} of such boards may)"
     print(f"\n| {count} boards, {FAILING:.0%} fail their health check, {seeds} seeds | |\n|---|---|")
     row("halted before the last wave, past the bound", f"{met} of {seeds}", "", met == seeds)
     print(f"| in wave ({', '.join(DEFAULT_WAVES)}) | {tally(waves)} |")

@@ -81,9 +81,20 @@ class Told(Silence):
         print(f"    {text}", flush=True)
 
 
+def room_of(name: str, folder: Path) -> Path:
+    """Where all is kept that is known of a network."""
+    return folder / "networks" / name
+
+
+def workspace_of(name: str, folder: Path) -> edgeopt.Workspace:
+    """Its files and its ledger, whatever ledger the user has."""
+    root = room_of(name, folder) / "edgeopt"
+    return edgeopt.Workspace.open(root, f"sqlite:///{root.absolute() / 'ledger.sqlite'}")
+
+
 def chosen(name: str, machine: Machine, workspace: edgeopt.Workspace, folder: Path, *, effort: str) -> Chosen:
     """The choices for a network, from the file that keeps them, or made now."""
-    kept = folder / "choices" / f"{name}.json"
+    kept = room_of(name, folder) / "choices.json"
     if kept.exists():
         return documents.decode_json(Chosen, kept.read_text(), where=str(kept))
     request = edgeopt.Request(

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import rounds
-from choosing import Chosen, Pick
+from choosing import Chosen, Pick, workspace_of
 from machine import Machine
 from rounds import Rounds
 
@@ -27,15 +27,16 @@ ROUNDS, SECONDS = 3, 1.0
 BARE = Path(__file__).with_name("bare.py")
 
 
-def report(found: Sequence[Rounds], here: Machine, workspace: edgeopt.Workspace) -> Iterator[str]:
-    """Markdown: one row for each engine that has something to run, and the targets."""
+def report(found: Sequence[Rounds], here: Machine, folder: Path) -> Iterator[str]:
+    """Markdown: one row for each engine that has something to run, and the targets; `folder` keeps the networks."""
     yield "| engine | network | worker over a bare loop, MiB | time over it |"
     yield "| --- | --- | --- | --- |"
     extra: dict[str, float] = {}
     with connect(LOCAL) as connection, connection.lease("benchmark of overhead"):
         for runtime in here.runtimes:
             for chosen, pick in _subjects(runtime, found)[:1]:
-                extra[runtime], ratio = _compared(connection, chosen, pick, here, workspace)
+                with workspace_of(chosen.network, folder) as workspace:
+                    extra[runtime], ratio = _compared(connection, chosen, pick, here, workspace)
                 yield f"| {runtime} | {chosen.network}, {pick.variant} | {extra[runtime]:+.1f} | {ratio - 1:+.1%} |"
     yield ""
     worst = max(extra, key=lambda name: extra[name], default="")

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from choosing import ALL, Chosen, Pick
+from choosing import ALL, Chosen, Pick, room_of
 
 import edgeopt
 from edgeopt import documents
@@ -59,7 +59,7 @@ def measured(chosen: Chosen, workspace: edgeopt.Workspace, folder: Path, count: 
     Raises:
         SystemExit: One of them does not run any more.
     """
-    kept = folder / "rounds" / f"{chosen.network}.json"
+    kept = room_of(chosen.network, folder) / "rounds.json"
     medians: dict[str, list[float]] = json.loads(kept.read_text()) if kept.exists() else {}
     picks = list({one.key: one for one in chosen.picks}.values())
     with connect(LOCAL) as connection, connection.lease("benchmark of runtimes"):

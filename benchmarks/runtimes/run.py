@@ -5,8 +5,8 @@ python benchmarks/runtimes/run.py [--networks lstm ...] [--rounds N] [--markdown
 For each network `edgeopt deploy` chooses on one thread among all runtimes of this machine and the float, half and int8
 forms that it makes, with the default budget (at most 0.01 of fidelity lost), then again with `--runtimes X` for each X.
 All winners are measured once more in turn, and every ratio is of those rounds. Then the runner's worker is compared
-with a bare loop in every engine. What was chosen and measured is kept in `weights`: a run that was cut off goes on, and
-`--fresh` begins anew.
+with a bare loop in every engine. What was made, chosen and measured is kept in `weights`, a folder for each network: a
+run that was cut off goes on, and `--fresh` begins anew with the networks that are named.
 """
 
 from __future__ import annotations
@@ -24,10 +24,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import machine as devices
 import overhead
 import suite
-from choosing import chosen
+from choosing import chosen, room_of, workspace_of
 from rounds import Rounds, measured
-
-import edgeopt
 
 FOLDER = Path(__file__).parent / "weights"
 LEAST_OF_BEST, TIMES_ORT = 0.98, 1.3
@@ -54,14 +52,14 @@ def main() -> None:
     here = devices.this_machine()
     print(f"{here.facts.cpu}, profile {here.profile.name}: {', '.join(here.runtimes)}", flush=True)
     found: list[Rounds] = []
-    with edgeopt.Workspace.open() as workspace:
-        for name in arguments.networks:
+    for name in arguments.networks:
+        with workspace_of(name, FOLDER) as workspace:
             choices = chosen(name, here, workspace, FOLDER, effort=arguments.effort)
             found.append(measured(choices, workspace, FOLDER, arguments.rounds))
-            print("\n".join(f"    {line}" for line in choices.candidates[:12]), flush=True)
-        lines = [*table(found), "", *verdicts(found), *(f"* {note}" for note in here.notes)]
-        if not arguments.no_overhead:
-            lines += ["", *overhead.report(found, here, workspace)]
+        print("\n".join(f"    {line}" for line in choices.candidates[:12]), flush=True)
+    lines = [*table(found), "", *verdicts(found), *(f"* {note}" for note in here.notes)]
+    if not arguments.no_overhead:
+        lines += ["", *overhead.report(found, here, FOLDER)]
     text = "\n".join(lines)
     print(f"\n{text}")
     if arguments.markdown:
@@ -69,11 +67,9 @@ def main() -> None:
 
 
 def forget(names: Sequence[str]) -> None:
-    """Take away what was chosen and measured; the ledger goes too, as it would answer again."""
-    for kind in ("choices", "rounds"):
-        for name in names:
-            (FOLDER / kind / f"{name}.json").unlink(missing_ok=True)
-    shutil.rmtree(FOLDER / "edgeopt", ignore_errors=True)
+    """Take away what was made, chosen and measured of these networks, with their ledgers, which would answer again."""
+    for name in names:
+        shutil.rmtree(room_of(name, FOLDER), ignore_errors=True)
 
 
 def table(found: Sequence[Rounds]) -> Iterator[str]:

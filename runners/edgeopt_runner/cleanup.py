@@ -6,7 +6,7 @@ import shutil
 import time
 from typing import Any, Dict, Iterable, List, Set, Tuple
 
-from edgeopt_runner import environment, jobs, leases, runtimes, storage
+from edgeopt_runner import environment, jobs, leases, offspring, runtimes, storage
 from edgeopt_runner.agent import FILES as AGENT_FILES
 from edgeopt_runner.links import remove_file
 from edgeopt_runner.locks import FileLock, board_lock_path
@@ -19,6 +19,7 @@ from edgeopt_runner.updates import ballast, events
 DAY_SECONDS = 86400.0
 OLD_JOB_DAYS = 7
 OLD_PART_DAYS = 7
+OLD_TEMPORARY_DAYS = 1
 _SHA = re.compile(r"[0-9a-f]{64}\Z")
 _JOB = re.compile(r"[0-9a-f]{32}\Z")
 _LIVE = ("queued", "running")
@@ -105,6 +106,15 @@ def _old_jobs(root: str) -> Iterable[str]:
             yield path
 
 
+def _old_temporaries(root: str) -> Iterable[str]:
+    """Files that somebody was about to put in place and did not live to; those of apps are the apps' own to sweep."""
+    for folder in (root, *(os.path.join(root, name) for name in ("agent", "log", "trust"))):
+        for name in _entries(folder):
+            path = os.path.join(folder, name)
+            if storage.TEMPORARY.match(name) and _age_days(path) > OLD_TEMPORARY_DAYS:
+                yield path
+
+
 def _old_runners(root: str) -> Iterable[str]:
     """Bundles other than the current one and those that anybody runs from."""
     folder = os.path.join(root, "runner")
@@ -130,7 +140,8 @@ def _running_commands() -> bytes:
 
 
 def collect_garbage(root: str, keep: Iterable[str], tight: bool = False) -> Dict[str, Any]:
-    """Remove what nobody refers to (verb ``gc``): objects, jobs of a week ago, older runners, stale partial uploads.
+    """Remove what nobody refers to (verb ``gc``): objects, jobs of a week ago, older runners, stale partial uploads
+    and files that were never put in place.
 
     Args:
         root: The runner's root.
@@ -141,7 +152,7 @@ def collect_garbage(root: str, keep: Iterable[str], tight: bool = False) -> Dict
     removed = sum(_drop_spare_releases(store) for store in _stores(root)) if tight else 0
     kept = wanted(root).union(storage.check_digest(digest) for digest in keep)
     freed = max(0, storage.free_bytes(root) - free_before) if removed else 0
-    for path in [*_unwanted_objects(root, kept), *_old_jobs(root), *_old_runners(root)]:
+    for path in [*_unwanted_objects(root, kept), *_old_jobs(root), *_old_runners(root), *_old_temporaries(root)]:
         freed += _size_bytes(path)
         _remove(path)
         removed += 1
@@ -205,6 +216,7 @@ def clean(root: str, force: bool) -> Dict[str, Any]:
         raise Refusal(BUSY, "%s is active here" % ", ".join(apps), "Give --force to take it away too.")
     for job_id in live:
         jobs.cancel(root, job_id)
+    offspring.end_orphans()
     for path in list(_ours(root)):
         _remove(path)
     if force or leases.current(root) is None:

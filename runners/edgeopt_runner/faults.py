@@ -2,7 +2,9 @@
 
 ``EDGEOPT_FAULT="point:action[=value][@match],..."``; `match` is a prefix of what the point is about (a digest, a
 job). Actions: ``kill9``, ``segfault``, ``signal=NAME``, ``exit=CODE``, ``raise=ERRNO_NAME``, ``sleep=SECONDS``,
-``print=MIB`` (on stdout), ``allocate=MIB`` (and keep it).
+``print=MIB`` (on stdout), ``allocate=MIB`` (and keep it), ``breed=COUNT`` (processes that sleep, each in a session of
+its own), ``deaf=SECONDS`` (sleep, whatever signal comes that may be ignored), ``arm=FAULTS`` (in all that this process
+starts from now on; ``+`` stands for the comma).
 """
 
 import errno
@@ -148,6 +150,23 @@ def _allocate(value: str) -> None:
     _kept.append(b"\x01" * (int(value) << 20))
 
 
+def _breed(value: str) -> None:
+    for _ in range(int(value)):
+        if os.fork() == 0:
+            os.setsid()
+            os.execvp("sleep", ["sleep", "3600"])
+
+
+def _deaf(value: str) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    time.sleep(float(value))
+
+
+def _arm(value: str) -> None:
+    os.environ[VARIABLE] = value.replace("+", ",")
+
+
 _ACTIONS = {
     "kill9": lambda _value: _signal("SIGKILL"),
     "segfault": _segfault,
@@ -157,4 +176,7 @@ _ACTIONS = {
     "sleep": lambda value: time.sleep(float(value)),
     "print": _print,
     "allocate": _allocate,
+    "breed": _breed,
+    "deaf": _deaf,
+    "arm": _arm,
 }

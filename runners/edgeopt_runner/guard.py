@@ -10,8 +10,8 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from edgeopt_runner import ends, memory, processes
-from edgeopt_runner.protocol import CANCELLED, ERROR, MEMORY_GUARD, TIMEOUT
+from edgeopt_runner import ends, memory, offspring, processes
+from edgeopt_runner.protocol import CANCELLED, ERROR, MEMORY_GUARD, PROCESS_GUARD, TIMEOUT
 from edgeopt_runner.pumps import EventPump, LogPump
 
 TICK_SECONDS = 0.1
@@ -19,6 +19,8 @@ PHASE_SECONDS = 1800.0
 TOTAL_SECONDS = 4 * 3600.0
 EXIT_SECONDS = 10.0
 KILL_SECONDS = 60.0
+MOST_PROCESSES = 128
+_MANY_TASKS = 64
 FLOOR_BYTES = 64 << 20
 FLOOR_SHARE = 0.05
 
@@ -40,7 +42,7 @@ def limits_of(job: Dict[str, Any]) -> Limits:
 
 
 class GuardedWorker:
-    """One worker process, for use in a ``with``: whatever happens in the block, none of its group is left behind.
+    """One worker process, for use in a ``with``: whatever happens in the block, nothing that it started is left behind.
 
     Args:
         command: Builds the command from the descriptor that the worker reports on.
@@ -66,6 +68,8 @@ class GuardedWorker:
         self._lowest = self._available_at_start
         self._floor = max(FLOOR_BYTES, int(memory.total_bytes() * FLOOR_SHARE))
         self._over = False
+        self._mark = offspring.new_mark()
+        self._tasks = processes.tasks()
         read_end, write_end = os.pipe()
         self._started = time.monotonic()
         try:
@@ -76,6 +80,7 @@ class GuardedWorker:
                 stderr=subprocess.STDOUT,
                 pass_fds=(write_end, *descriptors),
                 start_new_session=True,
+                env=offspring.environment(self._mark),
                 cwd="/",
             )
         except OSError:
@@ -89,7 +94,7 @@ class GuardedWorker:
         self._process.stdout.close()
         self._events.start()
         self._log.start()
-        self.identity = processes.identity(self._process.pid)
+        self.identity = dict(processes.identity(self._process.pid), mark=self._mark)
 
     def __enter__(self) -> "GuardedWorker":
         return self
@@ -129,7 +134,7 @@ class GuardedWorker:
             return "%s:%s" % (TIMEOUT, phase), "phase %s took longer than %g s" % (phase, allowed)
         if now - self._started > total:
             return "%s:%s" % (TIMEOUT, phase), "the job took longer than %g s, and was in phase %s" % (total, phase)
-        return self._memory_breach()
+        return self._memory_breach() or self._crowd_breach()
 
     def _memory_breach(self) -> Optional[Tuple[str, str]]:
         available = memory.available_bytes()
@@ -144,6 +149,16 @@ class GuardedWorker:
             return MEMORY_GUARD, "the worker used %d MiB of memory, and %d MiB are allowed" % (used >> 20, limit >> 20)
         return None
 
+    def _crowd_breach(self) -> Optional[Tuple[str, str]]:
+        """Too many processes; they are counted only where the board has many more tasks than when it was last asked."""
+        tasks = processes.tasks()
+        if tasks is None or self._tasks is None or tasks < self._tasks + _MANY_TASKS:
+            return None
+        self._tasks, count = tasks, len(offspring.bearing(self._mark))
+        if count > MOST_PROCESSES:
+            return PROCESS_GUARD, "the worker had %d processes, and %d are allowed" % (count, MOST_PROCESSES)
+        return None
+
     def _let_exit(self) -> None:
         """Give a worker that has closed its channel time to leave; some runtimes hang or crash while tearing down."""
         self._await_end(EXIT_SECONDS)
@@ -155,7 +170,7 @@ class GuardedWorker:
             pass
 
     def _kill(self) -> None:
-        """End the whole group once, then drain the pipes; a grandchild that left the group cannot hold us up."""
+        """End the whole group and all that left it, once; then drain the pipes."""
         if self._over:
             return  # the group's number may be somebody else's by now
         self._over = True
@@ -163,6 +178,7 @@ class GuardedWorker:
             os.killpg(self._process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass
+        offspring.end(self._mark)
         self._await_end(KILL_SECONDS)
         self._events.join(timeout=2.0)
         self._log.join(timeout=2.0)

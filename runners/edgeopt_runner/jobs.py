@@ -12,7 +12,7 @@ import sys
 import time
 from typing import Any, Dict
 
-from edgeopt_runner import faults, job_document, processes, storage
+from edgeopt_runner import faults, job_document, offspring, processes, storage
 from edgeopt_runner.protocol import CANCELLED, ERROR, LOST, NOT_DONE, REBOOTED, UNKNOWN_JOB
 from edgeopt_runner.refusals import Refusal
 from edgeopt_runner.results import result_document
@@ -135,7 +135,9 @@ def cancel(root: str, job_id: str) -> Dict[str, Any]:
         while processes.alive(supervisor) and time.monotonic() < deadline:
             time.sleep(0.05)
         processes.kill_group(supervisor)
-        processes.kill_group(storage.read_json(os.path.join(folder, "state.json")).get("worker", {}))
+        worker = storage.read_json(os.path.join(folder, "state.json")).get("worker", {})
+        processes.kill_group(worker)
+        offspring.end(str(worker.get("mark", "")))
         if not os.path.exists(os.path.join(folder, "result.json")):
             job = storage.read_json(os.path.join(folder, "job.json"))
             document = result_document(job, CANCELLED, "cancelled; the supervisor had to be killed", {})

@@ -46,6 +46,15 @@ def alive(who: Dict[str, Any]) -> bool:
     return isinstance(pid, int) and ticks is not None and who.get("boot_id") == boot_id() and start_ticks(pid) == ticks
 
 
+def tasks() -> Optional[int]:
+    """How many tasks (threads) the board has, by one look; ``None`` where the kernel does not say."""
+    try:
+        with open("/proc/loadavg") as stream:
+            return int(stream.read().split()[3].partition("/")[2]) or None
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 def kill_group(who: Dict[str, Any], signum: int = signal.SIGKILL) -> None:
     """Signal the process group that the process of an `identity` leads, if that process still runs."""
     if alive(who):

@@ -213,7 +213,7 @@ class ReleaseStore:
         return [number for number in self.numbers() if number not in kept]
 
     def sweep(self) -> None:
-        """Delete half-made folders and links that an interruption left behind."""
+        """Delete half-made folders, links and journals that an interruption left behind."""
         for path in self.leftovers():
             if os.path.isdir(path) and not os.path.islink(path):
                 shutil.rmtree(path, ignore_errors=True)
@@ -221,9 +221,13 @@ class ReleaseStore:
                 links.remove_file(path)
 
     def leftovers(self) -> List[str]:
-        """Half-made folders and links; of a change that is under way, where there is one."""
+        """Half-made folders, links and journals; of a change that is under way, where there is one."""
         found: List[str] = []
         for folder in (self.path, os.path.join(self.path, "releases")):
             with contextlib.suppress(FileNotFoundError):
-                found += [os.path.join(folder, name) for name in os.listdir(folder) if name.startswith(".tmp-")]
+                found += [os.path.join(folder, name) for name in os.listdir(folder) if _is_leftover(name)]
         return found
+
+
+def _is_leftover(name: str) -> bool:
+    return name.startswith(".tmp-") or storage.TEMPORARY.match(name) is not None

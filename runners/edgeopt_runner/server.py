@@ -32,6 +32,8 @@ def _hello(_root: str, params: Params) -> Dict[str, Any]:
     if PROTOCOL not in offered:
         remedy = "Push the runner that belongs to this host."
         raise Refusal(BAD_REQUEST, "this runner speaks protocol %d, not %.80r" % (PROTOCOL, offered), remedy)
+    from edgeopt_runner import hardware
+
     return {
         "protocol": PROTOCOL,
         "runner": RUNNER_VERSION,
@@ -43,6 +45,7 @@ def _hello(_root: str, params: Params) -> Dict[str, Any]:
         "verbs": sorted(VERBS) + [RECEIVE],
         "restricted": bool(os.environ.get(DOOR_VARIABLE)),
         "codecs": patch_streams.codecs(),
+        "hardware": hardware.marks(),
     }
 
 
@@ -106,11 +109,14 @@ def _gc(root: str, params: Params) -> Dict[str, Any]:
 
 
 def _preflight(root: str, params: Params) -> Dict[str, Any]:
-    from edgeopt_runner import compiled
+    from edgeopt_runner import compiled, releases
     from edgeopt_runner.updates import order, preflight
 
     atexit.register(compiled.keep, processes.bundle())  # who asks this comes again
-    return preflight.preflight(root, order.read(params))
+    wanted = order.read(params)
+    with contextlib.suppress(OSError):  # what was switched to and never committed would look as if it ran here
+        releases.recover(root, wanted.app)
+    return preflight.preflight(root, wanted)
 
 
 def _releases(root: str, params: Params) -> Dict[str, Any]:

@@ -10,7 +10,7 @@ import os
 import select
 from typing import Any, Dict
 
-from edgeopt_runner import compiled, loading, measure, processes
+from edgeopt_runner import compiled, confinement, loading, measure, processes
 from edgeopt_runner.engines import RunFailed, Session
 from edgeopt_runner.protocol import BAD_REQUEST, ERROR, TIMEOUT, frames, tensors
 from edgeopt_runner.refusals import Refusal
@@ -32,6 +32,7 @@ def work(root: str, digest: str, order_text: str, descriptors: Dict[str, int], p
     processes.settle_as_worker(parent)
     for descriptor in descriptors.values():
         os.set_inheritable(descriptor, False)
+    confinement.confine({})
     compiled.keep(processes.bundle())
     order = json.loads(order_text)
     job = {"artifact": {"sha256": digest}, "settings": order["settings"]}

@@ -16,6 +16,9 @@ from edgeopt_runner.refusals import Refusal, refusal_of
 
 FOLDERS = ("runner", "objects", "jobs", "apps", "env", "trust", "agent", "log")
 
+TEMPORARY = re.compile(r".+\.[0-9]+\.tmp\Z")
+"""Names of files that `write_atomically` was about to give theirs."""
+
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _IDENTIFIER = re.compile(r"[0-9a-f]{32}\Z")
 _APP = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")

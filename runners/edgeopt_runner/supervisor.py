@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, Tuple
 
-from edgeopt_runner import faults, leases, processes, storage
+from edgeopt_runner import faults, leases, offspring, processes, storage
 from edgeopt_runner.guard import GuardedWorker, Outcome, limits_of
 from edgeopt_runner.job_document import IN_SUPERVISOR
 from edgeopt_runner.locks import FileLock, board_lock_path
@@ -134,6 +134,7 @@ class Supervisor:
         self._holds_board = True
         try:
             self._note(durable=True, state="running", waiting_for="", phase="start", phase_since=time.monotonic())
+            offspring.end_orphans()
             if self._job["kind"] in IN_SUPERVISOR:
                 return self._release()
             return self._fields(self._guarded("job.json", self._job))

@@ -7,7 +7,7 @@ import importlib
 import os
 from typing import Any, BinaryIO, Callable, Dict
 
-from edgeopt_runner import compiled, faults, processes, storage
+from edgeopt_runner import compiled, confinement, faults, processes, storage
 from edgeopt_runner.protocol import ERROR, OK, OOM, frames
 from edgeopt_runner.refusals import refusal_of
 
@@ -46,6 +46,7 @@ def work(root: str, job_id: str, document: str, events_descriptor: int, parent: 
     os.set_inheritable(events_descriptor, False)
     compiled.keep(processes.bundle())
     job = storage.read_json(os.path.join(storage.job_folder(root, job_id), document))
+    confinement.confine(job.get("limits") or {})
     with os.fdopen(events_descriptor, "wb") as events:
         result = _run(root, job, _emitter(events))
         try:

@@ -63,10 +63,10 @@ def test_2_it_runs_a_network_in_a_runtime_that_it_can_have(
 ) -> None:
     assert provision(edgeopt, "pi2") == {"tflite_runtime": "2.14.0"}
     words = changed(digits_words, runtimes="tflite_runtime", recipes="litert-float,litert-int8")
-    record = answer(
-        edgeopt, *words, "--target", "pi2", "--max-drop", "5%"
-    )  # of the original, which nothing there reads
+    record = answer(edgeopt, *words, "--target", "pi2", "--max-drop", "5%")
     assert record["deployment"]["release"] == 1
+    judged = {one["candidate"]["variant"]["name"]: one for one in record["selection"]["assessments"]}
+    assert judged["litert-float"]["drop"] is not None, "losses count from the original on the host"
     assert (pi_32_bit.home / ".edgeopt/apps/digits/current/model.tflite").is_file()
 
 

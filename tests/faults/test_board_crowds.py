@@ -135,6 +135,24 @@ def test_a_collector_is_not_stopped_by_an_update_that_was_faster(board: Path, mo
     assert_sound(board)
 
 
+def test_files_that_nobody_lived_to_put_in_place_go(board: Path) -> None:
+    journal = board / "apps/digits/journal.jsonl.4711.tmp"
+    others = [
+        board / name for name in ("runtimes.json.4711.tmp", "trust/state.json.4711.tmp", "agent/state.json.12.tmp")
+    ]
+    for path in (journal, *others):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("half")
+    assert_sound(board)
+    assert not journal.exists()
+    cleanup.collect_garbage(str(board), [])
+    assert all(path.exists() for path in others), "somebody may be about to put them in place"
+    for path in others:
+        os.utime(path, (0, 0))
+    cleanup.collect_garbage(str(board), [])
+    assert not any(path.exists() for path in others)
+
+
 def test_installers_a_collector_and_readers_at_once(board: Path) -> None:
     crowd(board, 3.0)
 

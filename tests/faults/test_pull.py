@@ -8,11 +8,12 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from edgeopt_runner import faults
+from edgeopt_runner import faults, jobs
 from support.pull_tree import PullTree
 from support.pulling import PullingBoard, model_and_golden
 
@@ -56,6 +57,26 @@ def test_killed_at(point: str, board: PullingBoard) -> None:
     converge(board, "1.0")
 
 
+@pytest.mark.parametrize("point", ["release.switched", "release.golden"])
+def test_a_release_that_was_switched_to_and_not_committed_is_not_taken_for_done(
+    point: str, board: PullingBoard
+) -> None:
+    board.poll(fault=f"{point}:kill9")
+    wait_for_jobs(board)
+    outcomes = [board.outcome() for _ in range(3)]
+    assert "committed" in outcomes, outcomes
+    board.assert_sound("digits", "1.0")
+
+
+def test_what_a_killed_agent_began_is_collected_while_it_goes_on(board: PullingBoard) -> None:
+    agent = board.start(fault="release.commit:sleep=2")
+    until(lambda: board.release().get("state") == "switched")
+    agent.kill()
+    agent.communicate()
+    assert board.outcome() == "committed"
+    assert board.release()["version"] == "1.0"
+
+
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("failure", ["ENOSPC", "EIO"])
 def test_the_disk_fails_at(point: str, failure: str, board: PullingBoard) -> None:
@@ -67,15 +88,18 @@ def test_the_disk_fails_at(point: str, failure: str, board: PullingBoard) -> Non
     converge(board, "1.0")
 
 
-def wait_for_jobs(board: PullingBoard, seconds: float = 60.0) -> None:
-    """Until no supervisor is at work: an update goes on when its agent dies."""
-    from edgeopt_runner import jobs
-
+def until(happened: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def wait_for_jobs(board: PullingBoard) -> None:
+    """Until no supervisor is at work: an update goes on when its agent dies."""
+    live = ("queued", "running")
     for job in (board.root / "jobs").iterdir():
-        while jobs.status(str(board.root), job.name)["state"] in ("queued", "running"):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(lambda job=job: jobs.status(str(board.root), job.name)["state"] not in live)  # type: ignore[misc]
 
 
 def killed_anywhere(board: PullingBoard, tree: PullTree, networks: Path, times: int, seed: int) -> None:
@@ -93,7 +117,7 @@ def killed_anywhere(board: PullingBoard, tree: PullTree, networks: Path, times: 
         if chance.random() < 0.3:
             kill_all_of(board)
         before = "1.0" if number == 0 else f"2.{number - 1}"
-        board.assert_sound("digits", before, version)
+        board.assert_serves("digits", before, version)
         wait_for_jobs(board)
         for _ in range(6):  # a supervisor that was killed too is another attempt, after a pause of a poll or two
             if board.outcome() in ("committed", "nothing"):

@@ -185,7 +185,7 @@ def assert_sound(root: Path, *, stopped: bool = False) -> dict[str, Any]:
     manifest = whole(current)
     assert (report["version"], report["manifest"]) == (manifest.get("version", ""), manifest.get("manifest", ""))
     assert report["counter"] <= report["highest"] or not report["version"]
-    leftovers = [path.name for path in (root / "apps" / APP).rglob(".tmp-*")]
+    leftovers = [path.name for pattern in (".tmp-*", "*.tmp") for path in (root / "apps" / APP).rglob(pattern)]
     assert not leftovers
     assert app_state.state_of(store.journal.last()).safe_stop == ""
     return report

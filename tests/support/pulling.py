@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeopt_runner import releases, runtimes, storage
+from edgeopt_runner import held_release, releases, runtimes, storage
 from edgeopt_runner.agent import settings
 from edgeopt_runner.protocol.samples import write_samples
 from edgeopt_runner.release_store import ReleaseStore
@@ -85,6 +85,16 @@ class PullingBoard:
     def release(self, app: str = "digits") -> dict[str, Any]:
         """What the verb ``releases`` says of an app, files hashed."""
         return next((row for row in releases.report(str(self.root), True) if row["app"] == app), {})
+
+    def assert_serves(self, app: str, *versions: str) -> None:
+        """What an application gets at any moment, whoever is at work: one release of these versions, undamaged."""
+        held = held_release.hold(str(self.root / "apps" / app / "current"))
+        try:
+            for role in held.manifest["files"]:
+                held.file(role)
+            assert held.manifest["version"] in versions
+        finally:
+            held.close()
 
     def assert_sound(self, app: str, *versions: str) -> None:
         """I0: what is active is whole, of one of these versions (empty: nothing is), and nothing is half done."""

@@ -26,7 +26,7 @@ OPTIONS = [
     (["--scale", "0"], ["--scale is 0", "1/255"]),
     (["--layout", "nhwc"], ["--layout is 'nhwc'", "hwc or chw"]),
     (["--effort", "heroic"], ["--effort 'heroic'", "quick, standard, full"]),
-    (["--launches", "0"], ["--launches 0", "3 is the default"]),
+    (["--launches", "0"], ["--launches 0", "12 is the default"]),
     (["--launches", "many"], ["'--launches'", "whole number", "edgeopt deploy --help"]),
     (["--app", "My App"], ["--app 'My App'", "lower-case letters"]),
     (["--minimise", "beauty"], ["--minimise 'beauty'", "latency, memory, size"]),

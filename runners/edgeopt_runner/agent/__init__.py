@@ -15,5 +15,5 @@ NETWORK = "network"
 STORE_REFUSED = "store_refused"
 """The store answered that it does not have or give the file (4xx), or answers what no store may: no other try now."""
 
-FILES = re.compile(r"(agent\.json|ca\.pem|state\.json|device\.key)(\.[0-9]+\.tmp)?\Z|(lock|mender)\Z")
+FILES = re.compile(r"(agent\.json|ca\.pem|state\.json|hardware\.json|device\.key)(\.[0-9]+\.tmp)?\Z|(lock|mender)\Z")
 """Files that are ours in the folder."""

@@ -10,6 +10,7 @@ from edgeopt_runner.protocol import BUSY, CANCELLED, DISK_FULL, LOST, OK, REBOOT
 
 _POLL_SECONDS = 0.25
 _LONGEST_POLL_SECONDS = 2.0
+_LIVE = ("queued", "running")
 _AGAIN = (BUSY, CANCELLED, DISK_FULL, LOST, NETWORK, REBOOTED)
 """What may be another time, and says nothing about the release."""
 
@@ -31,6 +32,11 @@ def update_job(order: Dict[str, Any], board: str, attempt: int) -> Dict[str, Any
     return dict(order, insecure_unsigned=False, commit="local", **fixed)
 
 
+def is_under_way(root: str, job: Dict[str, Any]) -> bool:
+    """Whether a job is at work already: by an agent that was killed since."""
+    return jobs.status(root, job["job_id"])["state"] in _LIVE
+
+
 def carry_out(root: str, job: Dict[str, Any], tick: Callable[[], None] = lambda: None) -> Dict[str, Any]:
     """Submit a job and wait for its end.
 
@@ -49,7 +55,7 @@ def carry_out(root: str, job: Dict[str, Any], tick: Callable[[], None] = lambda:
     job_id = job["job_id"]
     status = jobs.submit(root, job)
     wait_seconds = _POLL_SECONDS
-    while status["state"] in ("queued", "running"):
+    while status["state"] in _LIVE:
         tick()
         time.sleep(wait_seconds)
         wait_seconds = min(wait_seconds * 1.1, _LONGEST_POLL_SECONDS)

@@ -128,8 +128,10 @@ class Poll:
         return self._prepared(offer, record, hold)
 
     def _prepared(self, offer: Offer, record: Dict[str, Any], hold: str) -> Verdict:
-        """Ask the board what it needs, bring that, and update unless something holds it back."""
+        """Collect what an agent before us began; else ask what is needed, bring it, and update unless held back."""
         order = self._order(offer, record)
+        if orders.is_under_way(self._board.root, self._job(order, record)):
+            return self._carried_out(offer, record, order)
         found = self._board.preflight(order)
         if found["action"] == "nothing" and record["outcome"] == "committed":
             return _verdict(offer, "nothing", reason=found["reason"])
@@ -153,11 +155,13 @@ class Poll:
         place = {"profile": self._settings.profile, "fence": self._board.fence(offer.app)}
         return dict(fixed, rollout=offer.rollout_id, **place)
 
+    def _job(self, order: Dict[str, Any], record: Dict[str, Any]) -> Dict[str, Any]:
+        return orders.update_job(order, self._settings.device_id, record["attempt"])
+
     def _carried_out(self, offer: Offer, record: Dict[str, Any], order: Dict[str, Any]) -> Verdict:
         self._memory.note(offer.app, record)
         faults.point("pull.submit", match=offer.app)
-        job = orders.update_job(order, self._settings.device_id, record["attempt"])
-        update = orders.carry_out(self._board.root, job)
+        update = orders.carry_out(self._board.root, self._job(order, record))
         faults.point("pull.done", match=offer.app)
         return self._noted(offer, record, update)
 

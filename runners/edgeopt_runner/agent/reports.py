@@ -26,7 +26,8 @@ def report(root: str, settings: Settings, number: int, facts: Mapping[str, Any])
         root: The runner's root.
         settings: Who the board is.
         number: Of the report; rises.
-        facts: ``apps`` (what `releases` says), ``updates`` (how far the offers are), ``trust`` (versions).
+        facts: ``apps`` (what `releases` says), ``updates`` (how far the offers are), ``trust`` (versions),
+            ``hardware`` (``marks`` of it, and whether the disk was ``moved`` to it).
     """
     payload = {
         "schema": 1,

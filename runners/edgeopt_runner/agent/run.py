@@ -5,7 +5,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from edgeopt_runner.agent import NETWORK, reports
+from edgeopt_runner.agent import NETWORK, enrolment, reports
 from edgeopt_runner.agent import settings as agent_settings
 from edgeopt_runner.agent.board import Board
 from edgeopt_runner.agent.memory import Memory
@@ -113,6 +113,8 @@ class Agent:
         self._report(refused)
         if refused is not None:
             raise refused
+        if enrolment.moved(self._root):
+            _say(moved=True, reason=enrolment.MOVED)
         _say(polled=True, received_bytes=self.tree.received_bytes)
         return EXIT_DONE if all(verdict.outcome in _GOOD for verdict in verdicts) else EXIT_FAILED
 
@@ -130,7 +132,8 @@ class Agent:
         if not self._settings.report_url:
             return
         trouble = refused.code if refused is not None and refused.code != NETWORK else ""
-        if not self._memory.unreported(trouble) and self._memory.polls % HEARTBEAT_POLLS != 1:
+        told = trouble or "moved" * enrolment.moved(self._root)
+        if not self._memory.unreported(told) and self._memory.polls % HEARTBEAT_POLLS != 1:
             return
         number = self._memory.reports + 1
         try:
@@ -139,8 +142,9 @@ class Agent:
         except Exception as error:  # the rim: a report is not worth an update
             _say(report="not sent", reason=refusal_of(error).message)
             return
-        self._memory.reported(number, trouble)
+        self._memory.reported(number, told)
 
     def _facts(self, trouble: str) -> Dict[str, Any]:
         trust = self._board.versions()
-        return {"apps": self._board.releases(), "updates": self._memory.apps(), "trust": trust, "trouble": trouble}
+        facts = {"apps": self._board.releases(), "updates": self._memory.apps(), "trust": trust, "trouble": trouble}
+        return dict(facts, hardware=enrolment.hardware_here(self._root))

@@ -6,7 +6,7 @@ import sys
 from typing import Any, Dict, Mapping
 
 from edgeopt_runner import processes
-from edgeopt_runner.agent import FILES, device_key, settings
+from edgeopt_runner.agent import FILES, device_key, enrolment, settings
 from edgeopt_runner.protocol import BAD_REQUEST
 from edgeopt_runner.refusals import Refusal
 from edgeopt_runner.trust import targets
@@ -29,6 +29,7 @@ def agent(root: str, params: Mapping[str, Any]) -> Dict[str, Any]:
         if not isinstance(document, dict) or not isinstance(certificates, str):
             raise Refusal(BAD_REQUEST, "settings are %.80r" % (document,), "Send an object, and certificates as text.")
         settings.write(root, document, certificates)
+        enrolment.note(root)
     return _told(root)
 
 

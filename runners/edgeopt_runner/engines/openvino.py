@@ -1,19 +1,15 @@
 """OpenVINO, which reads ONNX and TFLite files as they are and compiles them for the device while loading."""
 
-import os
-import re
 import sys
-import tempfile
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from edgeopt_runner.engines import _formats, _settings, _signature, _tflite_file
-from edgeopt_runner.engines._base import Engine, EngineMissing, LoadFailed, Session, message_of
+from edgeopt_runner.engines._base import Engine, EngineMissing, LoadFailed, RunFailed, Session, message_of
+from edgeopt_runner.engines._openvino_model import CPU, Source, name_of, properties, rows_of_a_request, said, shape_of
 
-_CPU = "CPU"
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 """OpenVINO's own names. Left to itself it computes in bfloat16 where the CPU can: that must be asked for here."""
 
-_PLACE = re.compile(r"Exception from \S+?:\d+:|Check '[^']*' failed at \S+?:\d+:|Check '[^']*' failed at \S+")
 _NO_OPERATORS = ("Input", "Output", "Const")
 
 
@@ -34,28 +30,31 @@ def _imported() -> Any:
 
 
 class OpenVinoSession(Session):
-    """A compiled model with one request.
+    """A compiled model with one request, and once it is fed other rows than it was compiled for, with a second for any.
 
     The timed call is `InferRequest.infer` on the caller's arrays, without copies of inputs. Names are the file's own:
     compiling keeps the order of ports, but may call a port by a tensor that was merged into it.
     """
 
-    def __init__(self, model: Any, compiled: Any, signature: Optional[_signature.Signature]) -> None:
-        self._compiled = compiled
-        self._request = compiled.create_infer_request()
-        names = ([_name(port) for port in ports] for ports in (model.inputs, model.outputs))
+    def __init__(self, source: Source, rows: int, signature: Optional[_signature.Signature]) -> None:
+        self._source = source
+        model, self.compiled, self._rows = source.compiled(rows)
+        self._request = self.compiled.create_infer_request()
+        self._any: Any = None
+        names = ([name_of(port) for port in ports] for ports in (model.inputs, model.outputs))
         ours = signature or _signature.bare(*names)
-        self._inputs = [(port,) + _found(model.inputs, compiled.inputs, port) for port in ours.inputs]
-        self._outputs = [(port,) + _found(model.outputs, compiled.outputs, port) for port in ours.outputs]
+        self._inputs = [(port,) + _found(model.inputs, self.compiled.inputs, port) for port in ours.inputs]
+        self._outputs = [(port,) + _found(model.outputs, self.compiled.outputs, port) for port in ours.outputs]
         self.inputs = [port.name for port in ours.inputs]
         self.outputs = [port.name for port in ours.outputs]
-        self.rows = _signature.common_rows([_shape(port) for port in compiled.inputs + compiled.outputs])
+        ports = self.compiled.inputs + self.compiled.outputs
+        self.rows = 0 if self._rows else _signature.common_rows([shape_of(port) for port in ports])
 
     def prepare(self, feeds: Dict[str, Any]) -> Callable[[], Any]:
         """Inference with the arrays bound; outputs as a list, in the order of `outputs`."""
         self.require(feeds)
         bound = [(port, number, dtype, feeds[port.name]) for port, number, dtype in self._inputs]
-        infer, outputs = self._request.infer, self._outputs
+        infer, outputs = self._request_for([array for _, _, _, array in bound]).infer, self._outputs
 
         def call() -> List[Any]:
             arrays = {number: port.into(array, dtype) for port, number, dtype, array in bound}
@@ -64,14 +63,25 @@ class OpenVinoSession(Session):
 
         return call
 
+    def _request_for(self, arrays: List[Any]) -> Any:
+        """The request that takes so many rows. Raises RunFailed where OpenVINO does not compile the file again."""
+        if not self._rows or all(array.shape[:1] == (self._rows,) for array in arrays):
+            return self._request
+        if self._any is None:
+            try:
+                self._any = self._source.compiled().compiled.create_infer_request()
+            except Exception as error:  # the file is gone, or there is no memory for another
+                raise RunFailed(self.said(error))
+        return self._any
+
     def said(self, error: BaseException) -> str:
         """OpenVINO's words without the places in its source."""
-        return _said(error)
+        return said(error)
 
     def placement(self) -> Dict[str, int]:
         """Operators by the kind of kernel that runs them, for example ``{"brgconv_avx512_f32": 12}``."""
         found: Dict[str, int] = {}
-        for operator in self._compiled.get_runtime_model().get_ordered_ops():
+        for operator in self.compiled.get_runtime_model().get_ordered_ops():
             info = operator.get_rt_info()
             if _text(info, "layerType") not in _NO_OPERATORS:
                 kernel = _text(info, "primitiveType") or "unknown"
@@ -79,8 +89,8 @@ class OpenVinoSession(Session):
         return found
 
     def close(self) -> None:
-        """Drop the request and the compiled model."""
-        self._request = self._compiled = None
+        """Drop the requests and the compiled model."""
+        self._request = self._any = self.compiled = None
 
 
 class OpenVino(Engine):
@@ -118,40 +128,22 @@ class OpenVino(Engine):
         _settings.only(self.name, settings, ("precision", "provider"))
         threads = _settings.whole(settings, "threads")
         precision = PRECISIONS[_settings.one_of(settings, "precision", list(PRECISIONS))]
-        devices = [_CPU] + [str(name) for name in core.available_devices if name != _CPU]
+        devices = [CPU] + [str(name) for name in core.available_devices if name != CPU]
         device = _settings.one_of(settings, "provider", devices)
         found = _formats.expect(path, self.name, _formats.ONNX, _formats.TFLITE)
         signature = _tflite_file.signature(path) if found == _formats.TFLITE else None
+        sessions, batch = (_settings.whole(settings, name) for name in ("sessions", "batch"))
+        source = Source(core, path, found, device, properties(device, threads, precision, sessions))
         try:
-            properties = _properties(device, threads, precision, settings.get("sessions", 1))
-            model = _read(core, path, found)
-            compiled = core.compile_model(model, device, properties)
-            computed = compiled.get_property("INFERENCE_PRECISION_HINT")
+            session = OpenVinoSession(source, rows_of_a_request(sessions, batch), signature)
+            computed = session.compiled.get_property("INFERENCE_PRECISION_HINT")
+        except LoadFailed:
+            raise
         except Exception as error:  # RuntimeError, with pages of its own stack
-            raise LoadFailed(_said(error))
+            raise LoadFailed(said(error))
         if precision != PRECISIONS["float32"] and precision not in _precision_name(computed):
             raise LoadFailed("precision is %r, but this %s computes in %s" % (settings["precision"], device, computed))
-        return OpenVinoSession(model, compiled, signature)
-
-
-def _read(core: Any, path: str, found: str) -> Any:
-    """The model; of a TFLite file only by a name that ends so, which files in the runner's store do not have."""
-    if found != _formats.TFLITE or path.endswith(".tflite"):
-        return core.read_model(path)
-    with tempfile.TemporaryDirectory(prefix="edgeopt-") as folder:
-        link = os.path.join(folder, "model.tflite")
-        os.symlink(os.path.abspath(path), link)
-        return core.read_model(link)
-
-
-def _properties(device: str, threads: int, precision: str, sessions: int) -> Dict[str, Any]:
-    """For the CPU one stream of so many threads; pinned only where no second session would be pinned to the same."""
-    properties: Dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
-    if device == _CPU:
-        properties.update(NUM_STREAMS=1, INFERENCE_NUM_THREADS=threads)
-        if sessions > 1:
-            properties["ENABLE_CPU_PINNING"] = False
-    return properties
+        return session
 
 
 def _precision_name(element: Any) -> Tuple[str, ...]:
@@ -160,31 +152,12 @@ def _precision_name(element: Any) -> Tuple[str, ...]:
     return (str(name), PRECISIONS.get(str(name), ""))
 
 
-def _name(port: Any) -> str:
-    """The port's name; an output that merges several names takes the first in order."""
-    names = sorted(port.get_names())
-    return str(names[0]) if names else str(port.get_node().get_friendly_name())
-
-
 def _found(ports: List[Any], compiled: List[Any], wanted: _signature.Port) -> Tuple[int, Any]:
     """Number and dtype of the compiled model's port. Raises LoadFailed where the file has none of that name."""
     for number, port in enumerate(ports):
-        if wanted.tensor in port.get_names() or wanted.tensor == _name(port):
+        if wanted.tensor in port.get_names() or wanted.tensor == name_of(port):
             return number, compiled[number].get_element_type().to_dtype()
     raise LoadFailed("the file's record names a tensor %s, which it does not have" % wanted.tensor)
-
-
-def _shape(port: Any) -> Tuple[int, ...]:
-    """Dimensions, 0 where they are free."""
-    shape = port.get_partial_shape()
-    if shape.rank.is_dynamic:
-        return ()
-    return tuple(0 if dimension.is_dynamic else int(dimension.get_length()) for dimension in shape)
-
-
-def _said(error: BaseException) -> str:
-    """OpenVINO's words without the places in its source."""
-    return message_of(RuntimeError(_PLACE.sub("", str(error)))) or message_of(error)
 
 
 def _text(info: Any, key: str) -> str:

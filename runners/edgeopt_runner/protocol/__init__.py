@@ -31,8 +31,9 @@ verb                params                                  result
 =================== ======================================= ==========================================================
 ``hello``           ``protocols: [1]``                      ``protocol, runner, python, machine, pid, boot_id, verbs,
                                                             utc_offset_seconds, codecs: [zlib, bz2, lzma]`` (what
-                                                            patches may use) and ``restricted``: whether it answers
-                                                            through the door
+                                                            patches may use), ``hardware`` (marks, see the module of
+                                                            that name) and ``restricted``: whether it answers through
+                                                            the door
 ``probe``           ``runtimes: bool``                      the fields of ``edgeopt.core.device.DeviceFacts``
 ``have``            ``digests: [..]``                       ``have: [..], partial: {digest: bytes}``
 ``receive``         ``sha256, size``                        ``have, offset``; then the raw bytes from `offset` on
@@ -146,6 +147,7 @@ LOAD_FAILED = "load_failed"
 ILLEGAL_INSTRUCTION = "illegal_instruction"
 OOM = "oom"
 MEMORY_GUARD = "memory_guard"
+PROCESS_GUARD = "process_guard"
 CRASH = "crash"
 TIMEOUT = "timeout"  # always followed by ":" and the phase
 REBOOTED = "rebooted"

@@ -44,7 +44,7 @@ def preflight(root: str, order: Order) -> Dict[str, Any]:
     """The verb ``preflight``: nothing is changed here, but that damaged objects go.
 
     Args:
-        root: The runner's root.
+        root: The runner's root, put right: `releases.recover`.
         order: What is asked for; the manifest's bytes are an object.
 
     Returns:

@@ -20,6 +20,9 @@ Tell = Callable[[str], None]
 CHEAP_SECONDS = 30.0
 """Above this a launch costs so much that old and new are launched once each instead of twice."""
 
+LEAST_SECONDS, MOST_TIMES = 60.0, 10.0
+"""A launch of a release that was launched before may take that many times as long, and the seconds at least."""
+
 COMMITTED, NOTHING_TO_DO, SKIPPED, ABORTED = "committed", "nothing", "skipped", "aborted"
 ROLLED_BACK, INCONCLUSIVE, SAFE_STOP = "rolled_back", "inconclusive", "safe_stop"
 
@@ -52,6 +55,7 @@ class _Update:
         self.switched = False
         self.before: List[health.Launch] = []
         self.after: List[health.Launch] = []
+        self._longest_seconds = 0.0
 
     def done(self) -> Dict[str, Any]:
         """Do it, and say how it ended."""
@@ -175,7 +179,22 @@ class _Update:
         health.judge(_figures(self.after), manifest)
 
     def _launch_new(self, number: int, runs: int) -> None:
-        self.after.append(health.launch(self.store, number, self.check, self.job.get("limits"), runs))
+        started = time.monotonic()
+        self.after.append(health.launch(self.store, number, self.check, self._limits(), runs))
+        self._longest_seconds = max(self._longest_seconds, time.monotonic() - started)
+
+    def _limits(self) -> Dict[str, Any]:
+        """The job's limits; once the new release was launched, no other launch of it may take much longer.
+
+        What hangs after the switch has applications wait for it.
+        """
+        limits: Dict[str, Any] = dict(self.job.get("limits") or {})
+        if self.after:
+            deadlines = dict(limits.get("deadline_seconds") or {})
+            most = max(LEAST_SECONDS, MOST_TIMES * self._longest_seconds)
+            deadlines["total"] = min(most, deadlines.get("total", most))
+            limits["deadline_seconds"] = deadlines
+        return limits
 
     def _launch_old(self, record: Dict[str, Any], runs: int) -> bool:
         """Launch what runs now; False where it is not healthy itself, and nothing to go back to."""

@@ -73,7 +73,10 @@ def deploy(
         str | None, typer.Option("--effort", help="Plan of the finals: quick, standard or full.  [default: standard]")
     ] = None,
     launches: Annotated[
-        int | None, typer.Option("--launches", help="Process launches of each finalist.  [default: 3]")
+        int | None,
+        typer.Option(
+            "--launches", help="Process launches of each finalist at most.  [default: 12; 3 with --effort quick]"
+        ),
     ] = None,
     activate: Annotated[
         bool | None, typer.Option("--activate/--no-activate", help="Make the winner active.  [default: activate]")

@@ -29,6 +29,7 @@ from edgeopt.cli import (
     select,
     spaces,
     split,
+    ui,
 )
 from edgeopt.errors import EdgeoptError, UsageError
 
@@ -51,6 +52,7 @@ app.command("split", short_help="Cut a network into stages; measure them as a pi
 app.command("merge", short_help="Make one network of stages, or of models that share a trunk.")(merge.merge)
 app.command("select", short_help="Choose again under another budget, without measuring.")(select.select)
 app.command("report", short_help="Write the self-contained page of a run.")(report.report)
+app.command("ui", short_help="Runs, devices and rollouts as a local page; follows what is at work.")(ui.ui)
 app.command("publish", short_help="Sign what runs chose as a release for a fleet.")(publish.publish)
 app.add_typer(devices.app, name="device")
 app.add_typer(publish.app, name="releases")

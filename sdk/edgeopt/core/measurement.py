@@ -124,8 +124,8 @@ class Measurement:
         device_fingerprint: Where.
         runtime_version: Version of the runtime that ran it.
         runner: Version of the runner.
-        status: ``ok``, or what happened: ``illegal_instruction``, ``oom``, ``memory_guard``, ``crash``,
-            ``timeout:<phase>``, ``rebooted``, ``lost``, ``load_failed``, ``runtime_missing``, ``error``.
+        status: ``ok``, or what happened: ``illegal_instruction``, ``oom``, ``memory_guard``, ``process_guard``,
+            ``crash``, ``timeout:<phase>``, ``rebooted``, ``lost``, ``load_failed``, ``runtime_missing``, ``error``.
         detail: One sentence on a status that is not ``ok``.
         phases_ns: Durations of ``import``, ``load``, ``first`` by name.
         latency, memory, correctness, accuracy: ``None`` where the launch did not get that far. The latency is that of

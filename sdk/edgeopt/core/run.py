@@ -13,6 +13,7 @@ from edgeopt.core.model import Artifact, Model
 from edgeopt.core.selection import Selection
 from edgeopt.core.space import Trial
 from edgeopt.core.variant import Rejection, Variant
+from edgeopt.core.work import Forecast
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class RunRecord:
         group: Of a run for several boards: what the runs of its kinds have in common of their names; else empty.
         boards: Of such a run: every board of this kind; `device` and `facts` are the first one's.
         common: The winner for all kinds, where one was asked for and found.
+        forecast: What was expected of the candidates before they were measured; ``None`` in records of before.
     """
 
     run_id: str
@@ -93,3 +95,4 @@ class RunRecord:
     group: str = ""
     boards: tuple[BoardPart, ...] = ()
     common: Common | None = None
+    forecast: Forecast | None = None

@@ -19,6 +19,7 @@ class Sighting:
         detail: Why it did not answer; empty where it did.
         releases: What it said it has, one an app; of the last answer.
         by_report: Whether that is from a report which it put into its store at `seen_at`; nobody asked it.
+        hardware: Marks of its hardware, whatever disk is in it; empty where nothing tells boards apart.
     """
 
     board: str
@@ -29,6 +30,7 @@ class Sighting:
     detail: str = ""
     releases: tuple[BoardRelease, ...] = ()
     by_report: bool = False
+    hardware: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

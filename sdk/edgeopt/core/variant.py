@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from edgeopt.core.model import Artifact
 from edgeopt.core.recipe import Recipe
+from edgeopt.core.work import Work
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Variant:
         cosine: Smallest cosine similarity to the source model's outputs on the parity inputs.
         kept_float: Names of the layers that were kept in float to hold the accuracy budget.
         notes: What passes had to say (fall-backs, layers left out).
+        work: What a sample takes; ``None`` where it could not be counted.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Variant:
     cosine: float | None = None
     kept_float: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    work: Work | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Rejection:
 
     Attributes:
         name: The recipe's or candidate's name.
-        stage: ``rule``, ``pass``, ``parity``, ``host_accuracy``.
+        stage: ``rule``, ``pass``, ``parity``, ``host_accuracy``, ``size``, ``roofline``.
         reason: One sentence for the user.
     """
 

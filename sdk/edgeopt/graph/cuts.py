@@ -15,7 +15,7 @@ from typing import Any
 
 from edgeopt.errors import ModelError, UsageError
 from edgeopt.graph.dataflow import Dataflow, members
-from edgeopt.graph.inspect import tensor_bytes
+from edgeopt.graph.work import Shapes, node_macs, node_weight_bytes
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def cut_points(model: Any) -> tuple[Cut, ...]:
     Args:
         model: A checked `onnx.ModelProto`.
     """
-    flow, shapes = Dataflow(model), _Shapes(model)
+    flow, shapes = Dataflow(model), Shapes(model)
     compute = flow.alive & ~flow.constant
     macs, weights = _costs(flow, shapes)
     found = []
@@ -157,76 +157,12 @@ def _follows(first: Cut, second: Cut) -> bool:
     return second.behind != first.behind and second.behind & first.behind == second.behind
 
 
-class _Shapes:
-    """Element type and shape of the tensors that inference finds, as the file leaves them and with free sizes at 1."""
-
-    def __init__(self, model: Any) -> None:
-        import onnx
-
-        self._onnx = onnx
-        self.known = self._read(onnx.shape_inference.infer_shapes(model, data_prop=True))
-        fixed = onnx.ModelProto()
-        fixed.CopyFrom(model)
-        del fixed.graph.value_info[:]
-        for value in [*fixed.graph.input, *fixed.graph.output]:
-            for dimension in value.type.tensor_type.shape.dim:
-                if not dimension.dim_value > 0:
-                    dimension.dim_value = 1
-        self.of_one = self._read(onnx.shape_inference.infer_shapes(fixed, data_prop=True))
-
-    def _read(self, model: Any) -> dict[str, tuple[Any, tuple[int | None, ...]]]:
-        found = {}
-        for value in [*model.graph.input, *model.graph.value_info, *model.graph.output]:
-            tensor = value.type.tensor_type
-            if tensor.elem_type and tensor.elem_type != self._onnx.TensorProto.STRING and tensor.HasField("shape"):
-                sizes = tuple(size.dim_value if size.dim_value > 0 else None for size in tensor.shape.dim)
-                found[value.name] = (self._onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), sizes)
-        return found
-
-    def elements(self, name: str) -> int:
-        """Of one sample; 0 where the shape is not known."""
-        return prod(size or 1 for size in self.of_one[name][1]) if name in self.of_one else 0
-
-
-def _costs(flow: Dataflow, shapes: _Shapes) -> tuple[dict[int, int], dict[int, int]]:
+def _costs(flow: Dataflow, shapes: Shapes) -> tuple[dict[int, int], dict[int, int]]:
     """Multiply-accumulates and bytes of weights by node; where nothing multiplies, every node counts one."""
     compute = list(members(flow.alive & ~flow.constant))
-    weights = {number: _weight_bytes(flow, number) for number in compute}
-    macs = {number: _macs(flow, number, shapes) for number in compute}
+    weights = {number: node_weight_bytes(flow, number) for number in compute}
+    macs = {number: node_macs(flow, number, shapes) for number in compute}
     return (macs if any(macs.values()) else dict.fromkeys(compute, 1)), weights
-
-
-def _weight_bytes(flow: Dataflow, number: int) -> int:
-    """Of a node and the constant nodes (such as DequantizeLinear) that it reads."""
-    reads = {name for one in members(flow.with_constants(1 << number)) for name in flow.reads[one]}
-    return sum(tensor_bytes(flow.weights[name]) for name in reads if name in flow.weights)
-
-
-def _macs(flow: Dataflow, number: int, shapes: _Shapes) -> int:
-    """Of one sample: elements of the output times what each sums up; recurrent layers by their weights and steps."""
-    node = flow.nodes[number]
-    out = shapes.elements(node.output[0]) if node.output else 0
-    second = _sizes(flow, shapes, node.input[1]) if len(node.input) > 1 else ()
-    first = _sizes(flow, shapes, node.input[0]) if node.input else ()
-    kind = node.op_type
-    if kind in ("Conv", "ConvInteger", "QLinearConv"):
-        weight = _sizes(flow, shapes, node.input[3]) if kind == "QLinearConv" else second
-        return out * prod(weight[1:])
-    if kind == "ConvTranspose":
-        return prod(first) * prod(second[1:])
-    if kind in ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "FusedMatMul", "MatMulNBits"):
-        transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
-        return out * (first[0 if transposed else -1] if first else 0)
-    if kind in ("LSTM", "GRU", "RNN"):
-        steps = first[0] * first[1] if len(first) == 3 else 1
-        return steps * (prod(second) + prod(_sizes(flow, shapes, node.input[2])))
-    return 0
-
-
-def _sizes(flow: Dataflow, shapes: _Shapes, name: str) -> tuple[int, ...]:
-    if name in flow.weights:
-        return tuple(flow.weights[name].dims)
-    return tuple(size or 1 for size in shapes.of_one[name][1]) if name in shapes.of_one else ()
 
 
 def _share(part: Sequence[int], whole: Any) -> float:

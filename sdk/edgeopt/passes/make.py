@@ -12,7 +12,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +72,14 @@ class Made:
         notes: What the passes had to say, in order.
         kept_float: Nodes that stayed in float.
         parity: Agreement with the source model on the golden samples.
+        stages: The ONNX files that led there, first to last; the source is not among them.
     """
 
     path: Path
     notes: tuple[str, ...] = ()
     kept_float: tuple[str, ...] = ()
     parity: Parity = UNCHANGED
+    stages: tuple[Path, ...] = ()
 
     @property
     def format(self) -> str:
@@ -253,8 +255,9 @@ def _after(before: Made, path: Path, document: Mapping[str, Any]) -> Made:
         notes=(*before.notes, *document["notes"]),
         kept_float=(*before.kept_float, *document["kept_float"]),
         parity=Parity(**document["parity"]),
+        stages=(*before.stages, path) if path.suffix == f".{ONNX}" else before.stages,
     )
 
 
 def _after_skip(before: Made, reason: str) -> Made:
-    return Made(before.path, (*before.notes, reason), before.kept_float, before.parity)
+    return replace(before, notes=(*before.notes, reason))

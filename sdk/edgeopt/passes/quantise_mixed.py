@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from edgeopt.errors import PassError
 from edgeopt.passes import quantise_static, quantise_weights
-from edgeopt.passes._base import Pass, PassContext, PassReport
+from edgeopt.passes._base import Pass, PassContext, PassReport, saturates
 from edgeopt.passes.graphs.prepare import prepare
 from edgeopt.passes.quantising.calibrators import Method
 from edgeopt.passes.quantising.mixture import FLOAT, Choice, choose
@@ -133,8 +133,8 @@ class QuantiseMixed(Pass):
         assert context.cache is not None
         assert context.calibration is not None
         options = self._step_options(precision)
-        device = [context.machine, sorted(context.isa), context.seed]
-        key = digest_of(precision, options, device, file_digest(prepared), file_digest(context.calibration))
+        kind = [saturates(context.machine, context.isa), context.seed]  # all that the passes ask of a board
+        key = digest_of(precision, options, kind, file_digest(prepared), file_digest(context.calibration))
         entry = context.cache / f"losses-{key}.json"
         if entry.exists():
             return dict(json.loads(entry.read_text()))

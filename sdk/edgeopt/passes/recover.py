@@ -1,7 +1,8 @@
 """Accuracy under a budget: give the layers that lose most back to float until the budget holds.
 
 The loop is that of Wu et al.: Integer Quantization for Deep Learning Inference, 2020, §6.1, with a bound on steps and
-time, the best so far always kept, and the cost said in one sentence.
+time, the best so far always kept, and the cost said in one sentence. Passes that quantise while they convert have their
+layers ranked by one that does not.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt.child import run_child
+from edgeopt.core.formats import ONNX
 from edgeopt.core.recipe import PassSpec, Recipe
 from edgeopt.errors import EdgeoptError, PassError
 from edgeopt.graph.evaluate import evaluate_onnx
-from edgeopt.passes._base import EXACT
+from edgeopt.passes._base import EXACT, format_of
 from edgeopt.passes._files import file_digest
 from edgeopt.passes.make import Made, MakeContext, digest_of, make_variant
 from edgeopt.passes.registry import load_pass
@@ -38,7 +40,7 @@ class Goal:
         max_drop: Largest loss, absolute; the search aims at 0.8 of it, as the device judges at the pessimistic end.
         limit: Samples used for each step; all by default. `reference` must be over the same.
         max_steps: Largest number of variants made and evaluated.
-        max_seconds: No step starts after this.
+        max_seconds: No step starts after this, nor one that would end after it if it took as long as those before.
     """
 
     samples: Path
@@ -107,10 +109,12 @@ def recover(
         return _recovery(recipe, goal, original, original, [], 0)
     ranking = rank(source, recipe, context, max_seconds=goal.max_seconds / 2)
     best, steps, missed, met, aim = original, 0, 0, 0, _AIM * goal.max_drop
-    count = _first_count(ranking, aim / original.drop) if original and aim > 0 else 1
-    while count and steps < goal.max_steps and clock() - started < goal.max_seconds:
+    count = _first_count(ranking, aim / original.drop) if original and aim > 0 else min(1, len(ranking))
+    longest = 0.0
+    while count and steps < goal.max_steps and clock() - started + longest < goal.max_seconds:
+        begun = clock()
         trial = _attempt(source, recipe, context, goal, tuple(name for name, _ in ranking[:count]))
-        steps += 1
+        steps, longest = steps + 1, max(longest, clock() - begun)
         if trial is not None:
             best = _better(best, trial, aim)
         if trial is not None and trial.drop <= aim:
@@ -119,10 +123,14 @@ def recover(
             missed = count
         count = _next_count(missed, met, len(ranking))
     if best is None:
+        tried = f"{steps} tries with up to {missed} of {len(ranking)} layers in float all failed"
         raise PassError(
-            f"{recipe.name}: {steps} tries with up to {missed} of {len(ranking)} layers in float all failed."
+            f"{recipe.name}: its outputs are wrong; {tried if ranking else 'it has no layer to give back to float'}."
         )
-    return _recovery(recipe, goal, original, best, ranking, steps)
+    found = _recovery(recipe, goal, original, best, ranking, steps)
+    if not count or steps == goal.max_steps:
+        return found
+    return replace(found, summary=f"{found.summary}; the {goal.max_seconds:g} s for this were up after try {steps}")
 
 
 @dataclass(frozen=True)
@@ -148,7 +156,7 @@ def _first_count(ranking: list[tuple[str, float]], bearable: float) -> int:
     while count < len(ranking) - 1 and left > bearable:
         left -= ranking[count][1]
         count += 1
-    return max(1, count)
+    return min(max(1, count), len(ranking))
 
 
 def _next_count(missed: int, met: int, layers: int) -> int:
@@ -193,12 +201,19 @@ def _lost_before(source: Path, recipe: Recipe, context: MakeContext, goal: Goal)
 
 _RANKED_ALIKE = frozenset({"calibrator", "percentile", "weights", "reduce_range"})
 
+_STAND_IN = PassSpec("quantise_static")
+"""Ranks for passes that convert, which would take half a minute for every layer; the same layers lead."""
+
+_ANY_BOARD = {"machine": "x86_64", "isa": []}
+"""What layers are ranked for, whatever the board: a CPU that saturates gets weights of 7 bits, which no host computes
+wrongly. Passes ask a board's CPU for nothing but this, and how many bits the weights have does not change who leads."""
+
 
 def rank(source: Path, recipe: Recipe, context: MakeContext, *, max_seconds: float = 60.0) -> list[tuple[str, float]]:
     """Layers with their share of the quantisation error (0 to 1), worst first; kept in the cache.
 
-    The ranking is made with min-max ranges and the pass's own type of weights whatever the recipe says on these, so
-    that it is made once for all such recipes: the same layers lead.
+    The ranking is made with min-max ranges and the pass's own type of weights whatever the recipe says on these, and
+    for `_ANY_BOARD`, so that it is made once for all such recipes on all boards: the same layers lead.
 
     Raises:
         PassError: The recipe has no quantising pass, there are no calibration samples, or ranking failed.
@@ -255,8 +270,10 @@ def _place(source: Path, recipe: Recipe, context: MakeContext) -> _Ranking:
     if context.calibration is None:
         raise PassError(f"{recipe.name}: ranking layers needs calibration samples.", remedy="Give --data.")
     start = make_variant(source, prefix, context).path
+    if format_of(load_pass(spec)) != ONNX:
+        spec = _STAND_IN
     options = {name: value for name, value in spec.options.items() if name not in _RANKED_ALIKE}
-    inputs = [file_digest(start), file_digest(context.calibration), context.machine, sorted(context.isa), context.seed]
+    inputs = [file_digest(start), file_digest(context.calibration), context.seed]
     return _Ranking(start, spec.name, options, context.cache / f"ranking-{digest_of(spec.name, options, inputs)}.json")
 
 
@@ -272,9 +289,8 @@ def _ranked(
                 "work": work,
                 "cache": str(context.cache),
                 "calibration": str(context.calibration),
-                "machine": context.machine,
-                "isa": list(context.isa),
                 "seed": context.seed,
+                **_ANY_BOARD,
             },
             "seconds": seconds,
         }
@@ -291,8 +307,9 @@ def _ranked(
 
 
 def _shares(errors: list[tuple[str, float]]) -> list[tuple[str, float]]:
-    total = sum(error for _, error in errors) or 1.0
-    return [(name, error / total) for name, error in errors]
+    """None where no layer makes a difference: the pass refuses the network, as one whose weights are recurrent."""
+    total = sum(error for _, error in errors)
+    return [(name, error / total) for name, error in errors] if total else []
 
 
 def _split(recipe: Recipe) -> tuple[Recipe, PassSpec]:

@@ -23,6 +23,7 @@ from edgeopt.documents import decode
 from edgeopt.errors import DocumentError, ProtocolError
 from edgeopt.publishing.tree import file_system, named
 from edgeopt.remote.untrusted import checked, field, one_line
+from edgeopt_runner.protocol.hardware import marks_in
 
 LIMIT_BYTES = 128 << 10
 MOST_BOARDS = 200_000
@@ -42,6 +43,8 @@ class BoardReport:
         updates: By app: outcome and reason of what was offered last.
         trouble: Code of what keeps it from its store's metadata; empty: nothing.
         problem: Why the report cannot be read; the rest is empty then.
+        hardware: Marks of the hardware that wrote it.
+        moved: Whether that is other hardware than the board's disk was enrolled in.
         stored_at: When the store took it, in seconds since the epoch; 0 where the store does not say.
     """
 
@@ -53,6 +56,8 @@ class BoardReport:
     updates: Mapping[str, tuple[str, str]] | None = None
     trouble: str = ""
     problem: str = ""
+    hardware: tuple[str, ...] = ()
+    moved: bool = False
     stored_at: float = 0.0
 
 
@@ -121,9 +126,16 @@ def read_report(board: str, number: int, data: bytes, key: str) -> BoardReport:
             tuple(decode(BoardRelease, row, where=where) for row in field(payload, "apps", list, where)),
             _updates(field(payload, "updates", dict, where)),
             one_line(str(payload.get("trouble") or "")),
+            **_hardware(payload.get("hardware")),
         )
     except (ValueError, RecursionError, DocumentError, ProtocolError) as error:
         return BoardReport(name, number, problem=one_line(str(error)))
+
+
+def _hardware(found: Any) -> dict[str, Any]:
+    """What a report says of its hardware; reports of older agents say nothing."""
+    told = found if isinstance(found, dict) else {}
+    return {"hardware": tuple(marks_in(told.get("marks"))), "moved": told.get("moved") is True}
 
 
 def _updates(found: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

@@ -116,7 +116,14 @@ def twins(devices: Sequence[Device]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(other for other in names if other != name) for names in groups for name in names}
 
 
-def twin_words(others: Sequence[str]) -> str:
-    """What is said of a device with such twins."""
+def twin_words(others: Sequence[str], same: bool | None = None) -> str:
+    """What is said of a device with such twins.
+
+    Args:
+        others: Its twins.
+        same: Whether their hardware is the same; ``None``: not known.
+    """
     known = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-    return f"it has the host key of {known}: the same board under two names, or a clone of its disk"
+    name, clone = "the same board under two names", "a clone of its disk"
+    why = {True: name, False: f"{clone} in other hardware", None: f"{name}, or {clone}"}[same]
+    return f"it has the host key of {known}: {why}"

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeopt.core.rollout import REFUSED, SETTLED, BoardProgress, GateVerdict, Rollout
+from edgeopt.core.rollout import REFUSED, SETTLED, BoardProgress, GatePolicy, GateVerdict, Rollout
 from edgeopt.report import quantities as q
 
 FAILED = frozenset({"failed", "rolled_back", "bricked"})
@@ -138,7 +138,7 @@ def tiles(rollout: Rollout) -> tuple[Tile, ...]:
     failed = sum(counts[state] for state in FAILED)
     made = [
         Tile("boards with the release", f"{counts['committed']} / {counts.total()}", _share(counts)),
-        Tile("failed", str(failed), f"{q.significant(rollout.plan.gate.max_failures * 100, 3)} % allowed"),
+        Tile("failed", str(failed), f"{_failures(rollout.plan.gate)} allowed"),
     ]
     worst = max(latest_changes(rollout), key=lambda row: row[1], default=None)
     if worst is not None:
@@ -149,6 +149,15 @@ def tiles(rollout: Rollout) -> tuple[Tile, ...]:
     if rollout.started_at and rollout.finished_at:
         made.append(Tile("took", q.duration(rollout.finished_at - rollout.started_at)))
     return tuple(made)
+
+
+def _failures(gate: GatePolicy) -> str:
+    """The share of boards that may fail: an upper end of 0 % is never shown, so where none may fail it says that."""
+    return f"at most {q.significant(gate.max_failures * 100)} %" if gate.max_failures else "none"
+
+
+def _shown(gate: GatePolicy) -> str:
+    return f", shown at confidence {gate.confidence:g}; none in waves too small for that" if gate.max_failures else ""
 
 
 def _share(counts: Counter[str]) -> str:
@@ -206,7 +215,7 @@ def policy_rows(rollout: Rollout) -> tuple[tuple[str, str], ...]:
     gate, caps = rollout.plan.gate, rollout.plan.caps
     return (
         ("waves", ", ".join(rollout.plan.waves)),
-        ("failures", f"at most {q.significant(gate.max_failures * 100)} %, confidence {gate.confidence:g}"),
+        ("failures", f"{_failures(gate)} allowed{_shown(gate)}"),
         ("latency", f"at most {percent(gate.max_slower)} against before, by profile"),
         ("memory", f"at most {percent(gate.max_memory)}"),
         ("unreachable", f"at most {q.significant(gate.max_unreachable * 100)} %"),

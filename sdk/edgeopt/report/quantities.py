@@ -105,6 +105,14 @@ def moment(seconds: float) -> str:
         return NONE
 
 
+def clock(seconds: float) -> str:
+    """The time of day of seconds since the epoch as ``14:05:09``, in UTC; a dash for what no calendar has."""
+    try:
+        return time.strftime("%H:%M:%S", time.gmtime(seconds)) if seconds > 0 else NONE
+    except (OverflowError, ValueError, OSError):
+        return NONE
+
+
 def duration(seconds: float) -> str:
     """A duration as ``8.4 s``, ``3 min 20 s`` or ``2 h 5 min``; a dash for what is not positive."""
     if not seconds > 0:

@@ -238,6 +238,19 @@ def search_line(record: RunRecord) -> str:
     return f"{len(trials)} points were tried, {len(ran)} ran on the device, {holding} of them within the budget"
 
 
+def forecast_line(record: RunRecord) -> str:
+    """What put candidates in order before they were measured, and how right it was; empty where nothing did."""
+    forecast = record.forecast
+    if forecast is None or not forecast.predictions:
+        return ""
+    basis = f"{forecast.basis} over {forecast.rows} launches of the ledger" if forecast.rows else forecast.basis
+    count = len(forecast.predictions)
+    if forecast.correlation is None:
+        return f"measured in the order of a forecast by {basis}; {count} launches are too few to judge it"
+    told = f"rank correlation {forecast.correlation:.2f} over {count} first launches"
+    return f"measured in the order of a forecast by {basis}; {told}"
+
+
 def trial_figures(record: RunRecord, trial: Trial) -> tuple[str, str]:
     """What a trial has of the objective, and its change of the metric; from its short measurement."""
     if not trial.measured or record.selection is None:

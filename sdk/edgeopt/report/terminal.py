@@ -73,6 +73,7 @@ def _context(record: RunRecord) -> tuple[tuple[str, str], ...]:
         ("data", f"{data.source}: {samples}; metric {data.metric}"),
         ("budget", "; ".join(summary.budget_parts(record))),
         ("search", summary.search_line(record)),
+        ("forecast", summary.forecast_line(record)),
         ("took", q.duration(record.finished_at - record.started_at) if record.finished_at else ""),
     )
 

@@ -9,7 +9,7 @@ from edgeopt.core.budget import Objective
 from edgeopt.core.selection import Interval
 from edgeopt.selection.figures import Figures
 from edgeopt.selection.pareto import Point
-from edgeopt.selection.racing import ENOUGH, LEAST_DIFFERENCE, Paired, paired, round_values
+from edgeopt.selection.racing import ENOUGH, FEW, LEAST_DIFFERENCE, Paired, paired, round_values
 from edgeopt.selection.wording import mebibytes, milliseconds, times
 
 
@@ -60,10 +60,11 @@ class Comparison:
         return LEAST_DIFFERENCE if isinstance(ratio, Paired) else self.delta
 
     def _by_round(self, one: Figures, other: Figures) -> Paired | None:
-        """The ratio by rounds; ``None`` where they are few, or time is not the objective."""
+        """The ratio by rounds; ``None`` where they are few and settle nothing yet, or time is not the objective."""
         mine, others = (round_values(item.candidate.measurements, self.objective) for item in (one, other))
         ratio, rounds = paired(mine, others)
-        return ratio if rounds >= ENOUGH else None
+        certain = rounds >= FEW and (self.worse(ratio) or self.better(ratio))
+        return ratio if certain or rounds >= ENOUGH else None
 
     def value(self, item: Figures) -> float:
         """What is minimised; infinite where it was not measured."""

@@ -21,6 +21,7 @@ _HAPPENED = {
     "illegal_instruction": "needs an instruction that the CPU lacks",
     "oom": "ran out of memory",
     "memory_guard": "was stopped at the memory limit",
+    "process_guard": "was stopped because it started too many processes",
     "crash": "crashed",
     "rebooted": "was running when the device rebooted",
     "load_failed": "could not be loaded",

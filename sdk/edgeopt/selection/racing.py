@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from edgeopt.core.budget import Objective
 from edgeopt.core.measurement import Measurement
@@ -23,6 +24,9 @@ LEAST_DIFFERENCE = 0.01
 
 ENOUGH = 8
 """Rounds from which on ratios by round tell more than the windows inside the launches."""
+
+FEW = 4
+"""Rounds from which on ratios by round that are certain count: of fewer, the known noise of the board tells more."""
 
 _SCALES = (0.1, 100.0)  # variances of the effect that is looked for: one small and many rounds, one large and few
 
@@ -94,6 +98,18 @@ def paired(one: Sequence[float | None], other: Sequence[float | None], *, error:
     """
     both = [(a, b) for a, b in zip(one, other, strict=False) if a and b]
     return paired_ratio([a for a, _ in both], [b for _, b in both], error=error), len(both)
+
+
+def alike(rounds: Mapping[str, Sequence[float | None]], *, error: float = ERROR) -> bool:
+    """Whether no candidate can be faster than another by what makes a difference, however many rounds there were.
+
+    Args:
+        rounds: Values by round of each candidate, at least two.
+        error: Probability that two which differ are called alike at any look.
+    """
+    pairs = list(combinations(rounds.values(), 2))
+    found = (paired(one, other, error=error / len(pairs))[0] for one, other in pairs)
+    return all(ratio.low > 1 - LEAST_DIFFERENCE and ratio.high < 1 + LEAST_DIFFERENCE for ratio in found)
 
 
 def losers(

@@ -9,7 +9,7 @@ from edgeopt.core.selection import Candidate
 from edgeopt.selection.budget import misses
 from edgeopt.selection.comparison import Comparison
 from edgeopt.selection.figures import Figures, baseline, figures_of
-from edgeopt.selection.racing import losers, round_values
+from edgeopt.selection.racing import alike, losers, round_values
 
 _LEAST_NOISE = 0.01
 
@@ -78,6 +78,17 @@ def racing(candidates: Sequence[Candidate], budget: Budget, *, seed: int = 0) ->
     sure = [item.key for item in figures_of(candidates, budget, seed=seed) if not misses(item, budget)]
     gone = losers(rounds, sure)
     return tuple(key for key in rounds if key not in gone)
+
+
+def settled(candidates: Sequence[Candidate], budget: Budget) -> bool:
+    """Whether more rounds cannot tell finalists apart: no two differ by what makes a difference.
+
+    Args:
+        candidates: Those that may still win, with their launches of the finals in the order of the rounds.
+        budget: As for `select`; where it limits the latency, more rounds still narrow what is held against the limit.
+    """
+    rounds = {item.key: round_values(item.measurements, budget.objective) for item in candidates}
+    return len(rounds) > 1 and budget.max_latency is None and alike(rounds)
 
 
 def turn(keys: Sequence[str], number: int) -> tuple[str, ...]:

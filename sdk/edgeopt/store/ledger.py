@@ -7,7 +7,7 @@ where it is asked for by name (runs).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -18,6 +18,7 @@ from edgeopt.core.deployment import Deployment
 from edgeopt.core.measurement import Measurement
 from edgeopt.core.run import RunRecord
 from edgeopt.core.variant import Rejection, Variant
+from edgeopt.core.work import Observation
 from edgeopt.documents import decode_json, encode_json
 from edgeopt.errors import DocumentError, StoreError
 from edgeopt.store import tables
@@ -36,6 +37,7 @@ class RunSummary:
         run_id, command, state, started_at, finished_at: As in `RunRecord`.
         model, device: Their names; empty until the first record is saved.
         winner: Key of the winner, or ``None``.
+        owner: The process that ran it last, ``host:pid``.
     """
 
     run_id: str
@@ -46,6 +48,15 @@ class RunSummary:
     model: str
     device: str
     winner: str | None
+    owner: str = ""
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether it did not come to its end, and the process that ran it is known to be gone."""
+        return self.state == "running" and has_ended(self.owner)
+
+
+_LISTED = [tables.runs.c[field.name] for field in fields(RunSummary)]
 
 
 class Ledger:
@@ -145,9 +156,21 @@ class Ledger:
         except DocumentError as error:
             raise StoreError(str(error), remedy="It was kept by another version of edgeopt.") from None
 
+    def summary(self, run_id: str) -> RunSummary:
+        """What `runs` says of one run.
+
+        Raises:
+            StoreError: There is no such run.
+        """
+        with self._database.reading() as connection:
+            row = connection.execute(select(*_LISTED).where(tables.runs.c.run_id == run_id)).first()
+        if row is None:
+            raise StoreError(f"run {run_id!r} is not in the ledger.", remedy="See `edgeopt runs` for those that are.")
+        return _summary(row)
+
     def runs(self, limit: int = 20) -> tuple[RunSummary, ...]:
         """The newest runs first."""
-        query = select(tables.runs).order_by(tables.runs.c.started_at.desc(), tables.runs.c.run_id).limit(limit)
+        query = select(*_LISTED).order_by(tables.runs.c.started_at.desc(), tables.runs.c.run_id).limit(limit)
         with self._database.reading() as connection:
             return tuple(_summary(row) for row in connection.execute(query))
 
@@ -158,7 +181,7 @@ class Ledger:
         cannot look, keeps its run; the new run then still reuses all that is known.
         """
         runs = tables.runs
-        query = select(runs).where(runs.c.command_key == command_key, runs.c.state == "running")
+        query = select(*_LISTED).where(runs.c.command_key == command_key, runs.c.state == "running")
         with self._database.writing() as connection:
             for row in connection.execute(query.order_by(runs.c.started_at.desc(), runs.c.run_id)).all():
                 taken = update(runs).where(runs.c.run_id == row.run_id, runs.c.owner == row.owner)
@@ -195,6 +218,22 @@ class Ledger:
         values = {"variant_digest": measurement.variant_digest, "document": _text(measurement)}
         with self._database.writing() as connection:
             _put(connection, tables.measurements, {"key": key, "launch": launch}, values)
+
+    def observations(self, limit: int = 2000) -> tuple[Observation, ...]:
+        """What was seen of tasks on boards; of more than `limit` the same share of each network and board.
+
+        Keys are digests, so that their order is as good as drawn by lot.
+        """
+        table = tables.observations
+        with self._database.reading() as connection:
+            rows = connection.execute(select(table.c.document).order_by(table.c.key).limit(limit)).scalars().all()
+        known = [_known(Observation, document) for document in rows]
+        return tuple(observation for observation in known if observation is not None)
+
+    def remember_observation(self, key: str, observation: Observation) -> None:
+        """Keep what the measurement with this key (`keys.measurement_key`) says, replacing what it said before."""
+        with self._database.writing() as connection:
+            _put(connection, tables.observations, {"key": key}, {"document": _text(observation)})
 
     def device_noise(self, fingerprint: str) -> float | None:
         """Relative A/A noise of a device, or ``None`` when it was never measured."""
@@ -267,8 +306,7 @@ def _put(connection: Connection, table: Table, key: Mapping[str, Any], values: M
 
 
 def _summary(row: Row[Any]) -> RunSummary:
-    fields = RunSummary.__dataclass_fields__
-    return RunSummary(**{name: value for name, value in row._mapping.items() if name in fields})
+    return RunSummary(**row._mapping)
 
 
 def _gone(owner: str) -> bool:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from edgeopt.core.rollout import BoardProgress, GateVerdict, Plan, Rollout
 from edgeopt.documents import decode_json, encode_json
@@ -158,6 +159,16 @@ class RolloutStore:
             rows = connection.execute(query.where(table.c.app == app) if app else query).all()
             leases = {row.rollout_id: row.holder for row in connection.execute(select(tables.rollout_leases))}
         return tuple(_summary(row, leases.get(row.rollout_id, "")) for row in rows)
+
+    def counts(self, rollout_ids: Sequence[str]) -> dict[str, Counter[str]]:
+        """Boards by state of each of these rollouts, without reading the boards."""
+        boards = tables.rollout_boards
+        query = select(boards.c.rollout_id, boards.c.state, func.count()).where(boards.c.rollout_id.in_(rollout_ids))
+        found: dict[str, Counter[str]] = {rollout_id: Counter() for rollout_id in rollout_ids}
+        with self._database.reading() as connection:
+            for rollout_id, state, count in connection.execute(query.group_by(boards.c.rollout_id, boards.c.state)):
+                found[rollout_id][state] = count
+        return found
 
     def of_board(self, board: str, limit: int = 20) -> tuple[tuple[RolloutSummary, BoardProgress], ...]:
         """The rollouts that a board took part in, newest first, each with how it went there."""

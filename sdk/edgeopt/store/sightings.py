@@ -64,4 +64,4 @@ class Sightings:
 def _merged(before: Sighting | None, now: Sighting) -> Sighting:
     if now.reachable or before is None or now.seen_at > before.seen_at:
         return now
-    return dataclasses.replace(now, seen_at=before.seen_at, releases=before.releases)
+    return dataclasses.replace(now, seen_at=before.seen_at, releases=before.releases, hardware=before.hardware)

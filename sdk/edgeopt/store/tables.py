@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Float, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised whenever a table changes; a ledger with a higher number was written by a newer edgeopt."""
 
 metadata = MetaData()
@@ -43,6 +43,14 @@ measurements = Table(
     Column("variant_digest", String(64), nullable=False),
     Column("document", Text, nullable=False),
 )
+
+observations = Table(
+    "observations",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("document", Text, nullable=False),
+)
+"""What measurements say to a predictor, short enough to read thousands of."""
 
 studies = Table(
     "studies",

@@ -25,6 +25,7 @@ from edgeopt.report.html import render_report
 from edgeopt.selection.select import select
 from edgeopt.store.keys import exact_key
 from edgeopt.store.studies import StudyStore
+from edgeopt.workflow import progress_file
 from edgeopt.workflow.activating import activate
 from edgeopt.workflow.benching import Parallel, of_runtimes, parallel_settings, require_readers, thread_settings
 from edgeopt.workflow.executors import check_executor
@@ -33,6 +34,7 @@ from edgeopt.workflow.listener import Listener, Silence
 from edgeopt.workflow.measuring import Bench
 from edgeopt.workflow.optimizing import make_variants, maker_for
 from edgeopt.workflow.preparing import Prepared, prepare
+from edgeopt.workflow.progress_file import Recorded
 from edgeopt.workflow.request import Request, app_name
 from edgeopt.workflow.resolving import Aim, profile_for, resolve_target
 from edgeopt.workflow.searching import require
@@ -100,6 +102,8 @@ def deploy(
     with workspace.executing(request.executor) as working:
         run = _Run(request, working, said, now, profile, prepared)
         record = _begin(run, aim, facts)
+        followed = Recorded(said, workspace.run_folder(record.run_id) / progress_file.NAME, now)
+        run = dataclasses.replace(run, listener=followed)
         try:
             return _finish(run, record)
         except EdgeoptError as error:
@@ -198,10 +202,18 @@ def _decide(run: _Run, record: RunRecord, bench: Bench) -> RunRecord:
     request, settings = run.request, _settings(run, record)
     suited = [one for variant in record.variants for one in readers(bench, settings, variant)]
     require_readers(suited, record.variants[0], record.facts, record.device)
-    candidates, noise = measure_all(bench, record.variants, settings, effort=request.effort, launches=request.launches)
-    selection = select(candidates, request.budget, noise=noise, seed=request.seed)
+    found = measure_all(bench, record.variants, settings, effort=request.effort, launches=request.rounds)
+    selection = select(found.candidates, request.budget, noise=found.noise, seed=request.seed)
     keep_best(record, selection, run.workspace)
-    return run.save(record, selection=selection, notes=record.notes + _reuse_note(bench))
+    for rejection in found.rejections:
+        run.listener.note(f"Left out {rejection.name}: {rejection.reason}")
+    return run.save(
+        record,
+        selection=selection,
+        forecast=found.forecast,
+        rejections=(*record.rejections, *found.rejections),
+        notes=record.notes + _reuse_note(bench),
+    )
 
 
 def _settings(run: _Run, record: RunRecord) -> tuple[Settings, ...]:

@@ -21,6 +21,7 @@ from edgeopt.passes.recover import keep_ranking
 from edgeopt.passes.registry import pass_class
 from edgeopt.passes.tools import tool_versions
 from edgeopt.store.keys import variant_key
+from edgeopt.workflow.counting import counted
 from edgeopt.workflow.executors._base import Order, Promise, Repair
 from edgeopt.workflow.executors.here import context_of
 from edgeopt.workflow.preparing import Prepared
@@ -146,6 +147,7 @@ class Maker:
             cosine=made.parity.cosine,
             kept_float=made.kept_float,
             notes=(*made.notes, *judged.notes),
+            work=counted(judged.recipe, made, self.source),
         )
         self.workspace.ledger.remember_variant(self._key(judged.recipe), variant)
         return variant

@@ -16,6 +16,7 @@ from edgeopt.core.model import Artifact
 from edgeopt.core.plan import Plan
 from edgeopt.core.profile import Profile, Settings
 from edgeopt.core.variant import Variant
+from edgeopt.core.work import Machine, Observation, Task
 from edgeopt.errors import RunnerError
 from edgeopt.graph.branching import varies_by_input
 from edgeopt.remote import jobs
@@ -77,7 +78,17 @@ class Bench:
             return known
         measurement = self._measure_now(variant, conditions, f"{key}/{launch}")
         self.remember(key, launch, measurement)
+        self._observe(key, variant, measurement)
         return measurement
+
+    def _observe(self, key: str, variant: Variant, measurement: Measurement) -> None:
+        """Keep for predictors what a launch took that nothing spoiled or slowed on purpose."""
+        if variant.work is None or measurement.latency is None or not measurement.valid or measurement.plan.target_fps:
+            return
+        task = Task(variant.work, measurement.settings, machine_of(self.facts, self.profile))
+        taken_ns = float(measurement.latency.average_ns or measurement.latency.median_ns)
+        seen = Observation(variant.provenance.model_digest, variant.artifact.digest, task, taken_ns)
+        self.workspace.ledger.remember_observation(key, seen)
 
     def known(self, key: str, launch: int) -> Measurement | None:
         """What the ledger knows of a launch; ``None`` where it is to be measured."""
@@ -172,6 +183,18 @@ class Bench:
             evaluation_digest=self.prepared.evaluation.digest,
             metric=self.prepared.device_metric,
         )
+
+
+def machine_of(facts: DeviceFacts, profile: Profile) -> Machine:
+    """What of a device decides how long things take there."""
+    return Machine(
+        facts.fingerprint,
+        facts.machine,
+        facts.isa,
+        facts.cores_logical,
+        facts.max_khz,
+        profile.hardware.bandwidth_gb_per_second,
+    )
 
 
 def deadlines(plan: Plan) -> dict[str, float]:

@@ -26,7 +26,7 @@ MOST_IN_A_JOB = 24
 """A lost link or a crash repeats no more than these; about a quarter of a minute."""
 
 _COSINE = 0.99
-_BREAKS = frozenset({"crash", "illegal_instruction", "oom", "memory_guard"})
+_BREAKS = frozenset({"crash", "illegal_instruction", "oom", "memory_guard", "process_guard"})
 """Ends of a worker that one of its networks may be to blame for; beside these, phases that took too long."""
 
 

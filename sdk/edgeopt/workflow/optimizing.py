@@ -12,9 +12,12 @@ from edgeopt.core.layers import LayerFigures
 from edgeopt.core.profile import Profile
 from edgeopt.core.recipe import BASELINE, Recipe
 from edgeopt.core.variant import Provenance, Rejection, Variant
+from edgeopt.core.work import Work
 from edgeopt.errors import ModelError
+from edgeopt.graph.work import work_of
 from edgeopt.passes.tools import tool_versions
 from edgeopt.remote.client import connect
+from edgeopt.workflow.bounding import within_size
 from edgeopt.workflow.executors import check_executor
 from edgeopt.workflow.filtering import unless_twin, without_siblings
 from edgeopt.workflow.latency_table import with_measured_widths
@@ -46,11 +49,11 @@ class VariantSet:
     layers: tuple[LayerFigures, ...] = ()
 
 
-def baseline_variant(prepared: Prepared) -> Variant:
-    """The unmodified network: always a candidate."""
+def baseline_variant(prepared: Prepared, work: Work | None = None) -> Variant:
+    """The unmodified network, and what it takes: always a candidate."""
     artifact = prepared.model.artifact
     provenance = Provenance(artifact.digest, BASELINE, "", tool_versions(), 0)
-    return Variant(BASELINE.name, artifact, provenance, metric=prepared.baseline, cosine=1.0)
+    return Variant(BASELINE.name, artifact, provenance, metric=prepared.baseline, cosine=1.0, work=work)
 
 
 def original_variant(maker: Maker, profile: Profile) -> Variant | Rejection:
@@ -62,7 +65,7 @@ def original_variant(maker: Maker, profile: Profile) -> Variant | Rejection:
     target, model = registry.target(profile.target), model_facts(maker.prepared, calibrated=maker.calibrated)
     (recipe,) = target.recipes(replace(profile, recipes=(BASELINE,)), maker.facts)
     if model.format != ONNX or recipe == BASELINE or target.rules(profile, maker.facts, model, BASELINE) is None:
-        return baseline_variant(maker.prepared)
+        return baseline_variant(maker.prepared, work_of(maker.source) if model.format == ONNX else None)
     if reason := target.rules(profile, maker.facts, model, recipe):
         return Rejection(BASELINE.name, "rule", reason)
     outcome = maker.judge(recipe)
@@ -117,7 +120,7 @@ def make_variants(
     made = [recipe if isinstance(one, Rejection) else one for recipe, one in zip(recipes, allowed, strict=True)]
     for outcome in settle(maker, made, judged):
         outcomes.append(unless_twin(outcome, outcomes))
-    outcomes = without_siblings(outcomes, workspace.artifacts)
+    outcomes = within_size(without_siblings(outcomes, workspace.artifacts), request.budget)
     variants = tuple(outcome for outcome in outcomes if isinstance(outcome, Variant))
     rejections = tuple(outcome for outcome in outcomes if isinstance(outcome, Rejection))
     for rejection in rejections:

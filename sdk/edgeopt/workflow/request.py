@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from edgeopt.core.budget import Budget
-from edgeopt.core.plan import FINALS
+from edgeopt.core.plan import FINALS, ROUNDS
 from edgeopt.core.recipe import Recipe
 from edgeopt.errors import UsageError
 from edgeopt.graph.sample_options import Layout, SampleOptions
@@ -124,7 +124,7 @@ class Request:
         sessions: Numbers of sessions to try with each thread count; empty: the profile's.
         inter_op: Inter-op threads to try with each; empty: 1, and the profile's for finalists.
         effort: ``quick``, ``standard`` or ``full``: the plan of the finals.
-        launches: Process launches of each finalist.
+        launches: Process launches of each finalist at most, as the race ends once decided; ``None``: by effort.
         seed: Of the data split and every random choice.
         activate: Whether the winner becomes active on the device.
         fresh: Measure again what the ledger knows.
@@ -148,7 +148,7 @@ class Request:
     sessions: tuple[int, ...] = ()
     inter_op: tuple[int, ...] = ()
     effort: str = "standard"
-    launches: int = 3
+    launches: int | None = None
     seed: int = 0
     activate: bool = True
     fresh: bool = False
@@ -170,13 +170,21 @@ class Request:
             raise UsageError(f"--training-samples is {self.data.training_samples}.", remedy="Give 1 sample or more.")
         if self.data.loss and not self.data.training:
             raise UsageError("--loss is given without training samples.", remedy="Give --train data.py:train too.")
-        if self.launches < 1:
-            raise UsageError(f"--launches {self.launches} measures nothing.", remedy="Use 1 or more; 3 is the default.")
+        if self.launches is not None and self.launches < 1:
+            raise UsageError(
+                f"--launches {self.launches} measures nothing.",
+                remedy=f"Use 1 or more; {ROUNDS[self.effort]} is the default.",
+            )
         if self.app is not None and not _APP.fullmatch(self.app):
             raise UsageError(
                 f"--app {self.app!r} is not a name for an application.",
                 remedy="Use lower-case letters, digits, dots, dashes and underscores, at most 64.",
             )
+
+    @property
+    def rounds(self) -> int:
+        """Launches of each finalist at most."""
+        return self.launches or ROUNDS[self.effort]
 
     def key(self) -> str:
         """Digest of everything that decides what the run does: the same command resumes the same run.
@@ -216,7 +224,7 @@ class Request:
             "--sessions": ",".join(map(str, self.sessions)) or None,
             "--inter-op": ",".join(map(str, self.inter_op)) or None,
             "--effort": self.effort if self.effort != "standard" else None,
-            "--launches": self.launches if self.launches != 3 else None,
+            "--launches": self.launches,
             "--seed": self.seed or None,
             "--calibration": data.calibration_samples if data.calibration_samples != 128 else None,
             "--evaluation": data.evaluation_samples if data.evaluation_samples != 1000 else None,

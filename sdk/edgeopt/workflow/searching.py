@@ -103,7 +103,7 @@ def search(
 
     with contextlib.closing(_made_ahead(field, space, study, next_claim)) as ahead:
         for claim, made in ahead:
-            outcome = tried(field, made(), settings, claim.trial, clock=clock)
+            outcome = tried(field, made(), settings, claim.trial, clock=clock, before=trials)
             study.finish(claim, outcome.trial)
             trials = study.trials()
             if outcome.variant and _leads(outcome.trial, trials):

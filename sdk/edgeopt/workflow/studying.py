@@ -15,6 +15,7 @@ from typing import Protocol
 from edgeopt.core.space import Point, Space, Trial
 from edgeopt.core.study import Claim
 from edgeopt.errors import StoreError
+from edgeopt.selection.prediction.points import expects, most_promising
 from edgeopt.selection.strategies._base import Strategy
 from edgeopt.store.owners import has_ended, this_process
 from edgeopt.store.studies import StudyStore
@@ -130,8 +131,14 @@ UNKNOWN_EXCESS = 1e6
 """The excess of what did not run, or of which a limited figure is not known; the ledger keeps no infinities."""
 
 
+_PROPOSALS = 4
+_LEFT_TO_CHANCE = 3
+"""One in so many trials is the strategy's own, whatever is expected of it: what is never tried cannot correct what is
+expected."""
+
+
 def warmed(strategy: Strategy, kin: Sequence[Sequence[Trial]], most: int) -> Asks:
-    """The strategy, after the points that were best on other kinds of boards.
+    """The strategy, after the points that were best on other kinds of boards; of its proposals the most promising.
 
     Feurer, Springenberg, Hutter: Initializing Bayesian Hyperparameter Optimization via Meta-Learning, 2015: what was
     best on the most similar tasks comes first. The board decides what they are worth on it.
@@ -146,9 +153,20 @@ def warmed(strategy: Strategy, kin: Sequence[Sequence[Trial]], most: int) -> Ask
     def ask(space: Space, trials: Sequence[Trial], seed: int) -> Point | None:
         tried = [trial.point for trial in trials]
         first = next((point for point in points if point not in tried and point in space), None)
-        return first if first is not None else strategy.ask(space, trials, seed)
+        return first if first is not None else _proposed(strategy, space, trials, seed, kin)
 
     return ask
+
+
+def _proposed(
+    strategy: Strategy, space: Space, trials: Sequence[Trial], seed: int, kin: Sequence[Sequence[Trial]]
+) -> Point | None:
+    """The most promising of what the strategy says by several seeds."""
+    first = strategy.ask(space, trials, seed)
+    if first is None or len(trials) % _LEFT_TO_CHANCE == 0 or not expects(trials, kin):
+        return first
+    others = (strategy.ask(space, trials, seed + (place << 32)) for place in range(1, _PROPOSALS))
+    return most_promising([first, *(point for point in others if point is not None)], trials, kin)
 
 
 def _best_points(kin: Sequence[Sequence[Trial]], most: int) -> list[Point]:

@@ -25,9 +25,10 @@ from edgeopt.passes.registry import pass_class
 from edgeopt.selection.budget import misses
 from edgeopt.selection.comparison import Comparison, drop
 from edgeopt.selection.figures import figures_of
+from edgeopt.workflow.bounding import Bounds
 from edgeopt.workflow.listener import Listener
 from edgeopt.workflow.making import Maker, settle
-from edgeopt.workflow.measuring import Bench
+from edgeopt.workflow.measuring import Bench, machine_of
 from edgeopt.workflow.optimizing import readable_original
 from edgeopt.workflow.preparing import model_facts
 from edgeopt.workflow.studying import UNKNOWN_EXCESS
@@ -132,14 +133,33 @@ class Outcome:
     variant: Variant | None = None
 
 
-def tried(field: Field, made: Variant | Rejection, settings: Settings, trial: Trial, *, clock: Clock) -> Outcome:
-    """Measure what a point gave beside the original, and judge it.
+def tried(
+    field: Field,
+    made: Variant | Rejection,
+    settings: Settings,
+    trial: Trial,
+    *,
+    clock: Clock,
+    before: Sequence[Trial] = (),
+) -> Outcome:
+    """Measure what a point gave beside the original unless it cannot win, and judge it.
+
+    Args:
+        field: What the search works with.
+        made: What the point gave here.
+        settings: How it is run.
+        trial: The point.
+        clock: Seconds.
+        before: Trials that ended, of which the best bounds what the device is asked about.
 
     Raises:
         DeviceError: The device cannot be reached, or somebody else has it.
     """
     if isinstance(made, Rejection):
         return Outcome(dataclasses.replace(trial, excess=UNKNOWN_EXCESS, reason=made.reason))
+    bounds = Bounds(field.budget, machine_of(field.maker.facts, field.profile))
+    if reason := bounds.refusal(made, settings, bounds.best_of(before)):
+        return Outcome(dataclasses.replace(trial, excess=UNKNOWN_EXCESS, variant=made.name, reason=reason))
     measured = []
     with field.bench() as bench:
         began = clock()

@@ -13,9 +13,12 @@ from edgeopt.core.plan import FINALS, FULL, QUICK, STANDARD, Plan
 from edgeopt.core.profile import Settings
 from edgeopt.core.recipe import BASELINE
 from edgeopt.core.selection import Candidate
-from edgeopt.core.variant import Variant
+from edgeopt.core.variant import Rejection, Variant
+from edgeopt.core.work import Forecast
 from edgeopt.graph.evaluate import evaluate_onnx
 from edgeopt.selection import schedule, statistics
+from edgeopt.workflow.bounding import Bounds
+from edgeopt.workflow.forecasting import foresight
 from edgeopt.workflow.measuring import Bench
 from edgeopt.workflow.preparing import model_facts
 from edgeopt_targets import registry
@@ -61,10 +64,27 @@ class Board:
         return Candidate(self.variants[key], self.settings[key], tuple(self.finals[key]), self.reference)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What came of measuring.
+
+    Attributes:
+        candidates: With their launches.
+        noise: Of the device, relative.
+        forecast: What was expected of the quick launches.
+        rejections: Variants that could not win by the roofline, with the reason.
+    """
+
+    candidates: tuple[Candidate, ...]
+    noise: float
+    forecast: Forecast
+    rejections: tuple[Rejection, ...] = ()
+
+
 def measure_all(
     bench: Bench, variants: Sequence[Variant], settings: Sequence[Settings], *, effort: str, launches: int
-) -> tuple[tuple[Candidate, ...], float]:
-    """Measure every variant quickly and the finalists well.
+) -> Measured:
+    """Measure every variant quickly, those first that are expected to be fast, and the finalists well.
 
     Args:
         bench: The device.
@@ -72,22 +92,41 @@ def measure_all(
         settings: What to try each with.
         effort: Name of the plan of the finals; before those of ``full`` survivors are measured by the standard plan.
         launches: Process launches of each finalist at most: who cannot win any more gets no others.
-
-    Returns:
-        The candidates with their launches, and the device's relative noise.
     """
+    expected = foresight(bench)
     plans = [(variant, readers(bench, settings, variant)) for variant in variants]
     board = Board(None if plans[0][1] else reference(bench, variants[0]))
     bench.listener.stage("Measuring", sum(len(suited) for _, suited in plans))
-    for variant, suited in plans:
-        quick_round(bench, board, variant, suited)
+    bounds = Bounds(bench.budget, expected.machine)
+    rejections = []
+    for variant, suited in expected.ordered(plans):
+        hopeful, reason = _hopeful(bounds, board, variant, suited)
+        for _ in range(len(suited) - len(hopeful)):
+            bench.listener.advance(f"{variant.name}: not tried, {reason}")
+        if reason and not hopeful:
+            rejections.append(Rejection(variant.name, "roofline", reason))
+        quick_round(bench, board, variant, hopeful)
+    forecast = expected.forecast((board.variants[key], first) for key, (first, *_) in board.quick.items())
     if effort != QUICK.name:
         leaders = schedule.finalists(board.candidates(), bench.budget, noise=FINALIST_NOISE, limit=LEADERS)
         _try_variations(bench, board, leaders)
     if effort == FULL.name:
         _standard_round(bench, board)
     _finals(bench, board, FINALS[effort], launches)
-    return board.candidates(), learned_noise(bench, board)
+    return Measured(board.candidates(), learned_noise(bench, board), forecast, tuple(rejections))
+
+
+def _hopeful(
+    bounds: Bounds, board: Board, variant: Variant, settings: Sequence[Settings]
+) -> tuple[list[Settings], str]:
+    """The settings with which a variant may win yet, and why it cannot with others; the original always may."""
+    seen = [first.latency.median_ns for (first, *_) in board.quick.values() if first.ok and first.latency]
+    least = max((bounds.least_ns(variant, one) for one in settings), default=0.0)
+    if variant.name == BASELINE.name or least <= min(seen, default=math.inf):
+        return list(settings), ""
+    best_ns = bounds.best_ns(board.candidates())  # costs more than the bound, and seldom matters
+    reasons = {one: bounds.refusal(variant, one, best_ns) for one in settings}
+    return [one for one in settings if not reasons[one]], next(filter(None, reasons.values()), "")
 
 
 def readers(bench: Bench, settings: Sequence[Settings], variant: Variant) -> list[Settings]:
@@ -199,14 +238,14 @@ def _finals(bench: Bench, board: Board, plan: Plan, launches: int) -> None:
     keys = schedule.finalists(board.candidates(), bench.budget, noise=FINALIST_NOISE)
     for block in range(_BLOCKS):
         board.finals.clear()
-        _race(bench, board, keys, plan, range(block * launches, (block + 1) * launches))
+        race(bench, board, keys, plan, range(block * launches, (block + 1) * launches))
         drifted = [key for key in keys if _drifted(board.finals[key])]
         if len(drifted) < len(keys):
             return
         bench.listener.note("The board became faster or slower during the finals.")
 
 
-def _race(bench: Bench, board: Board, keys: Sequence[str], plan: Plan, launches: range) -> None:
+def race(bench: Bench, board: Board, keys: Sequence[str], plan: Plan, launches: range) -> None:
     """Rounds of launches, to and fro, until one is left that may win; the original runs along for comparison."""
     bench.listener.stage("Finals, interleaved", len(keys) * len(launches))
     hopeful = keys
@@ -220,6 +259,9 @@ def _race(bench: Bench, board: Board, keys: Sequence[str], plan: Plan, launches:
         hopeful = schedule.racing([board.finalist(key) for key in running], bench.budget)
         if len(hopeful) == 1 < len(keys):
             bench.listener.note(f"{hopeful[0]} wins for sure after {place + 1} of {len(launches)} rounds.")
+            return
+        if schedule.settled([board.finalist(key) for key in hopeful], bench.budget):
+            bench.listener.note(f"{' and '.join(hopeful)} differ by less than 1 % for sure after {place + 1} rounds.")
             return
 
 

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from edgeopt_runner import hardware
+from edgeopt_runner.agent import run, verbs
 from edgeopt_runner.protocol import offers
+from edgeopt_runner.protocol.hardware import mark
 from support.nginx import Nginx, running_nginx
 from support.pull_tree import PullTree
 from support.pulling import PullingBoard, model_and_golden
@@ -80,6 +83,27 @@ def test_a_report_tells_what_is_committed_and_runs_signed_by_the_board(board: Pu
     envelope = json.loads((nginx.reports / "board-1/1.json").read_text())
     key, signature = (bytes.fromhex(envelope["signatures"][0][name]) for name in ("key", "sig"))
     assert ed25519.verify(key, signature, envelope["payload"].encode())
+
+
+def test_a_disk_in_another_board_says_so_in_polls_and_reports_until_it_is_enrolled_there(
+    board: PullingBoard, nginx: Nginx, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board.poll()
+
+    def poll_as(serial: str) -> tuple[bool, dict[str, Any]]:
+        monkeypatch.setattr(hardware, "marks", lambda: [mark("serial", serial)])
+        run.pull(str(board.root))
+        said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        return any(line.get("moved") for line in said), reports(nginx)[-1]["hardware"]
+
+    (board.root / "agent/hardware.json").unlink()
+    assert poll_as("1") == (False, {"marks": [], "moved": False})
+    assert poll_as("2") == (True, {"marks": [mark("serial", "2")], "moved": True})
+    assert len(reports(nginx)) == 2
+    poll_as("2")
+    assert len(reports(nginx)) == 2
+    verbs.agent(str(board.root), {"settings": json.loads((board.root / "agent/agent.json").read_text())})
+    assert poll_as("2") == (False, {"marks": [mark("serial", "2")], "moved": False})
 
 
 def test_a_second_release_follows_and_measures_both(

@@ -300,3 +300,18 @@ def spoil(board: Path, number: int) -> None:
     path.unlink()
     data[0] ^= 1
     path.write_bytes(bytes(data))
+
+
+def test_after_its_first_launch_a_release_may_not_take_much_longer(board: Path) -> None:
+    limits: list[tuple[int, Any]] = []
+
+    def check(job: dict[str, Any]) -> dict[str, Any]:
+        limits.append((job["release"]["number"], job["limits"]["deadline_seconds"]))
+        return healthy(job)
+
+    given = {"load": 5.0}
+    job = bring(board, b"model two", "1.1.0", 2, job={"limits": {"deadline_seconds": given}})
+    assert update_now(board, job, check)["outcome"] == "committed"
+    bounded = {"load": 5.0, "total": 60.0}
+    assert limits == [(2, given), (1, given), (1, given), (2, bounded), (2, bounded)]
+    assert given == {"load": 5.0}

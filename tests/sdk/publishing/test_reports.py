@@ -64,6 +64,16 @@ def test_what_is_no_report_says_so(data: bytes) -> None:
     assert read_report("board-1", 1, data, "").problem
 
 
+def test_marks_of_the_hardware_are_read_and_what_is_none_is_left_out(tmp_path: Path) -> None:
+    marks = ["mac-" + "0" * 16, "\x1b[31m", 7]
+    key = device_key.public(str(tmp_path))
+    data = signed(tmp_path, 3, apps=[], updates={}, hardware={"marks": marks, "moved": True})
+    found = read_report("board-1", 3, data, key)
+    assert (found.hardware, found.moved, found.authentic) == (("mac-" + "0" * 16,), True, True)
+    old = read_report("board-1", 3, signed(tmp_path, 3, apps=[], updates={}), key)
+    assert (old.hardware, old.moved, old.problem) == ((), False, "")
+
+
 def test_text_for_terminals_is_cleaned(tmp_path: Path) -> None:
     updates = {"digits": {"outcome": "committed\x1b[2J", "reason": "a\nb"}}
     found = read_report("board-1", 1, signed(tmp_path, 1, updates=updates), "")

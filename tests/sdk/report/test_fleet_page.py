@@ -56,6 +56,21 @@ def test_a_halted_one_names_the_reason_with_its_numbers_and_the_boards_that_fail
     assert first[:2] == ["rolled_back", "unreachable"]
 
 
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        (0.05, "none in waves too small for that"),
+        (0.0, "failures none allowed"),
+    ],
+)
+def test_where_no_board_may_fail_no_share_of_nought_percent_is_claimed(limit: float, said: str) -> None:
+    rollout = halted_rollout()
+    gate = replace(rollout.plan.gate, max_failures=limit)
+    page = text_of(render_rollout(replace(rollout, plan=replace(rollout.plan, gate=gate))))
+    assert said in page
+    assert (" 0 % allowed" in page, "none allowed" in page) == (False, limit == 0)
+
+
 def test_each_profile_has_a_pair_of_dots_a_board_that_was_measured() -> None:
     rollout = halted_rollout()
     page = render_rollout(rollout)

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from edgeopt.core.work import Forecast, Prediction
 from edgeopt.report.html import render_report
 from support.records import HOSTILE, LINES, hostile_record, infeasible_record, run_record
 from support.rich_records import rich_record
@@ -111,6 +112,18 @@ def test_what_was_tried_the_layers_and_the_conditions_are_on_the_page() -> None:
     assert "1 of 22 launches were throttled" in page
     assert page.count('<svg class="meter-bar"') == 48
     assert len(re.findall(r'<g class="mark calm">', page)) == 42  # of heat and clock, but for the throttled launch
+
+
+def test_how_well_the_board_was_foreseen_is_on_the_page() -> None:
+    seen = tuple(Prediction(f"v{number}", 1e6 * number, 2e6 * number) for number in (1, 2, 3))
+    told = Forecast("ridge regression", rows=64, predictions=seen, correlation=0.876)
+    page = html.unescape(body(render_report(replace(rich_record(), forecast=told))))
+    assert "a forecast by ridge regression over 64 launches of the ledger" in page
+    assert "rank correlation 0.88 over 3 first launches" in page
+    few = replace(told, basis="roofline", rows=0, predictions=seen[:2], correlation=None)
+    page = html.unescape(body(render_report(replace(rich_record(), forecast=few))))
+    assert "a forecast by roofline; 2 launches are too few to judge it" in page
+    assert "forecast" not in body(render_report(rich_record()))
 
 
 def test_ten_thousand_trials_stay_a_page_that_opens() -> None:

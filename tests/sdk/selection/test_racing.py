@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from edgeopt.core.budget import Budget
-from edgeopt.core.plan import FULL, STANDARD
+from edgeopt.core.budget import Budget, LatencyLimit
+from edgeopt.core.plan import FULL, ROUNDS, STANDARD
 from edgeopt.core.selection import Candidate
-from edgeopt.selection.racing import LEAST_DIFFERENCE, losers, paired, paired_ratio
+from edgeopt.selection.racing import LEAST_DIFFERENCE, alike, losers, paired, paired_ratio
+from edgeopt.selection.schedule import racing, settled
 from edgeopt.selection.select import select
 from edgeopt.selection.statistics import launch_noise
-from support.measurements import ONE_THREAD, latency_of, measurement, variant
+from support.measurements import ONE_THREAD, candidate, latency_of, measurement, variant
 
 TRIALS, NOISE = 200, 0.10
 
@@ -85,6 +86,44 @@ def test_ten_percent_of_noise_between_inferences_is_no_matter_for_three_launches
     slower = [chosen(1.05, seed) for seed in range(TRIALS)]
     assert slower.count("other") >= 0.80 * TRIALS
     assert slower.count("original") == 0
+
+
+def raced(ratio: float, seed: int) -> tuple[str, int]:
+    """Which of both is called slower, and after how many rounds of shortest standard launches the race ended."""
+    rng = random.Random(seed)
+    medians, launches = {"original": 10.0, "other": 10.0 * ratio}, {"original": [], "other": []}  # type: ignore[var-annotated]
+    for _ in range(ROUNDS[STANDARD.name]):
+        for name, median in medians.items():
+            values = [int(1e6 * median * math.exp(rng.gauss(0, NOISE))) for _ in range(STANDARD.min_samples)]
+            launches[name].append(measurement(name, latency_of(values, 3), plan=STANDARD))
+        items = [Candidate(variant(name), ONE_THREAD, tuple(taken)) for name, taken in launches.items()]
+        if len(racing(items, Budget(max_drop=None))) == 1 or settled(items, Budget(max_drop=None)):
+            break
+    found = select(items, Budget(max_drop=None), noise=launch_noise(items[0].measurements))
+    slower = [one.candidate.variant.name for one in found.assessments if one.verdict == "slower"]
+    return "".join(slower) or "tie", len(launches["other"])
+
+
+def test_at_the_default_effort_five_percent_are_found_and_nothing_else() -> None:
+    same, slower = [raced(1.0, seed) for seed in range(60)], [raced(1.05, seed) for seed in range(60)]
+    assert [name for name, _ in same].count("tie") >= 0.95 * 60
+    assert [name for name, _ in slower].count("other") >= 0.80 * 60
+    assert not [name for name, _ in slower if name == "original"]
+    assert sum(rounds for _, rounds in slower) < 60 * ROUNDS[STANDARD.name] * 0.7  # decided, it ends
+
+
+def test_equal_candidates_on_a_quiet_board_are_settled_and_on_a_noisy_one_raced_on() -> None:
+    rng = random.Random(2)
+    quiet = [[10 * math.exp(rng.gauss(0, 0.001)) for _ in range(5)] for _ in range(3)]
+    assert alike(dict(zip("abc", quiet, strict=True)))
+    assert not alike(dict(zip("abc", [*quiet[:2], [1.03 * value for value in quiet[2]]], strict=True)))
+    assert not alike({"a": restless(rng, 3), "b": restless(rng, 3)})
+    steady = {"launches": 5, "samples": 30, "windows": 1, "noise": 0.0005}
+    items = [candidate("a", 1.0, **steady), candidate("b", 1.0, seed=7, **steady)]
+    assert settled(items, Budget())
+    assert not settled(items[:1], Budget())
+    assert not settled(items, Budget(objective="memory"))
+    assert not settled(items, Budget(max_latency=LatencyLimit("p90", 10**9)))
 
 
 def test_few_rounds_end_a_race_only_where_the_difference_is_large() -> None:

@@ -18,6 +18,7 @@ from edgeopt.core.profile import Settings
 from edgeopt.core.run import DataSummary, RunRecord
 from edgeopt.core.tensor import Signature
 from edgeopt.core.variant import Rejection
+from edgeopt.core.work import Machine, Observation, Task, Work
 from edgeopt.errors import StoreError, UsageError
 from edgeopt.selection.select import select
 from edgeopt.store.database import Database
@@ -114,6 +115,21 @@ def test_noise_belongs_to_a_device(ledger_url: str) -> None:
         ledger.remember_device_noise("board", 0.02)
         ledger.remember_device_noise("board", 0.03)
         assert (ledger.device_noise("board"), ledger.device_noise("other")) == (0.03, None)
+
+
+def test_what_was_seen_on_boards_is_kept_by_key_and_of_too_much_a_part_is_read(ledger_url: str) -> None:
+    task = Task(Work(10, 20, 0, 30, 40, {"Conv": 2}), Settings(), Machine("board", "x86_64", ("avx2",), 2))
+    seen = [Observation("net", f"file {number}", task, 100.0 + number) for number in range(5)]
+    with Ledger(ledger_url) as ledger:
+        assert ledger.observations() == ()
+        for number, one in enumerate(seen):
+            ledger.remember_observation(f"k{number}", one)
+        ledger.remember_observation("k4", replace(seen[4], latency_ns=7.0))
+        with pytest.raises(StoreError, match="NaN or infinite"):
+            ledger.remember_observation("k5", replace(seen[0], latency_ns=float("inf")))
+    with Ledger(ledger_url) as ledger:
+        assert ledger.observations() == (*seen[:4], replace(seen[4], latency_ns=7.0))
+        assert ledger.observations(limit=2) == tuple(seen[:2])
 
 
 def test_deployments_are_listed_by_device_newest_first(ledger_url: str) -> None:

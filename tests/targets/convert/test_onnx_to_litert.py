@@ -10,13 +10,17 @@ import json
 import numpy as np
 import pytest
 
-from edgeopt.core.recipe import PassSpec
+from edgeopt.core.recipe import PassSpec, Recipe
 from edgeopt.errors import PassError
+from edgeopt.graph.evaluate import evaluate_onnx
 from edgeopt.graph.session import open_session, run_feed
 from edgeopt.passes._base import PassContext
+from edgeopt.passes.make import make_variant
+from edgeopt.passes.recover import Goal, recover
 from edgeopt.passes.registry import load_pass
 from edgeopt.testing.passes import CHECKS, Case
 from edgeopt_runner.engines import _tflite_file
+from support.compressing import fragile_onnx, make_context, sample_file
 from support.converting import converted
 from support.trained import trained
 
@@ -76,6 +80,22 @@ def test_a_layer_that_is_to_stay_in_float_does_and_an_unknown_one_is_named(tmp_p
     assert made.path.stat().st_size > plain.path.stat().st_size
     with pytest.raises(PassError, match="'/no/such/node', which is not a layer"):
         converted("convert_litert", original, tmp_path / "no", cache, keep=("/no/such/node",), precision="int8")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_layers_that_lose_too_much_are_given_back(tmp_path):
+    """Long for its conversions: one for each try."""
+    network = fragile_onnx(tmp_path / "n.onnx", 100.0)
+    context, evaluation = make_context(tmp_path, network), sample_file(tmp_path / "e.npz", network, 100, seed=5)
+    recipe = Recipe("litert-int8", (PassSpec("convert_litert", {"precision": "int8"}),), "int8", recover=True)
+    made = make_variant(network, recipe, context)
+    value = evaluate_onnx(made.path, evaluation, "top1").value
+    assert value < 0.98, "the premise: plain int8 misses the budget"
+    found = recover(network, recipe, context, Goal(evaluation, "top1", 1.0, 0.02), quantised=(made, value))
+    assert found.met, found.summary
+    assert 1 <= len(found.kept_float) <= 3
+    assert f"kept {len(found.kept_float)} of 6 layers in float" in found.summary
 
 
 def _linear(network):

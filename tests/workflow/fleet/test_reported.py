@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import paramiko
 import pytest
 from rich.console import Console
 
@@ -16,16 +17,18 @@ from edgeopt.core.rollout import Rollout
 from edgeopt.core.sighting import BoardStatus, Sighting
 from edgeopt.errors import ConnectError
 from edgeopt.publishing.reports import BoardReport
+from edgeopt.remote.known_hosts import KnownHosts
 from edgeopt.report.fleet_status import print_status
 from edgeopt.store.sightings import Sightings
 from edgeopt.workflow.fleet.agents import PullingBoard, remember
 from edgeopt.workflow.fleet.drift import after_offers, drift_of, expected_by_board
 from edgeopt.workflow.fleet.reported import STALE_POLLS, Reports
-from edgeopt.workflow.fleet.status import fleet_status
+from edgeopt.workflow.fleet.status import Answer, fleet_status, sightings_of
 from edgeopt.workflow.workspace import Workspace
 from edgeopt_runner.agent import device_key
 from edgeopt_runner.agent.reports import report
 from edgeopt_runner.agent.settings import parse
+from edgeopt_runner.protocol.hardware import mark
 from edgeopt_runner.protocol.offers import Offer
 from support.publishing import make_keys
 from support.pull_tree import agent_settings
@@ -87,6 +90,12 @@ def test_what_went_wrong_there_is_told() -> None:
     assert reports(trouble="expired").problems("cam-1") == ("it does not follow its store: expired",)
 
 
+def test_a_disk_in_other_hardware_than_it_was_enrolled_in_is_told() -> None:
+    found = reports(moved=True)
+    assert "its disk was enrolled in other hardware" in found.problems("cam-1")[0]
+    assert reports().problems("cam-1") == ()
+
+
 def test_an_offer_that_a_board_has_not_taken_yet_is_a_note() -> None:
     assert reports(OFFER).notes("cam-1", reachable=True) == ("net@1.1 is offered",)
     assert reports(OFFER._replace(release="1.0")).notes("cam-1", reachable=True) == ()
@@ -105,14 +114,14 @@ def test_what_is_offered_is_not_held_against_a_rollout_of_before() -> None:
     assert after_offers(expected, ["another"]) == expected
 
 
-def refuses(_: Device) -> tuple[BoardRelease, ...]:
+def refuses(_: Device) -> Answer:
     raise ConnectError("no route to host.")
 
 
 def test_who_reported_is_not_asked_and_both_are_kept(edgeopt_home: Path, tmp_path: Path) -> None:
     asked: list[str] = []
 
-    def ask(device: Device) -> tuple[BoardRelease, ...]:
+    def ask(device: Device) -> Answer:
         asked.append(device.name)
         return refuses(device)
 
@@ -133,6 +142,56 @@ def test_who_reported_is_not_asked_and_both_are_kept(edgeopt_home: Path, tmp_pat
         assert found[0].sighting.releases[0].version == "1.0"
         kept = {one.board: one for one in Sightings(workspace.root / "boards.json").all()}
         assert kept["cam-1"] == found[0].sighting
+
+
+@pytest.mark.parametrize("damage", ["never made", "damaged"])
+def test_without_a_signed_tree_the_status_is_told_with_a_note(edgeopt_home: Path, damage: str) -> None:
+    with Workspace.open() as workspace:
+        if damage == "damaged":
+            make_keys(workspace)
+            for path in workspace.root.rglob("*.targets.json"):
+                path.write_text("{")
+        remember(workspace, "cam-1", TOLD)
+        [found, other] = fleet_status(
+            (BOARD, Board(Device("cam-2", "ssh", host="10.0.0.2"))), workspace, ask=lambda _: Answer((RUNS,))
+        )
+    assert found.sighting.releases == (RUNS,)
+    assert (found.drift, other.notes) == ((), ())
+    assert "what is offered to it is not known" in found.notes[0]
+
+
+ONE, TWO = ((mark("serial", name),) for name in ("one", "two"))
+
+
+@pytest.mark.parametrize(
+    ("hardware", "earlier", "said"),
+    [
+        (ONE, ONE, "the same board under two names"),
+        (TWO, TWO, "a clone of its disk in other hardware"),
+        ((), (), "the same board under two names, or a clone of its disk"),
+        (TWO, ONE, "this is another board than the last time"),
+    ],
+)
+def test_clones_and_names_of_one_board_are_told_apart_by_their_hardware(
+    edgeopt_home: Path, hardware: tuple[str, ...], earlier: tuple[str, ...], said: str
+) -> None:
+    boards = (BOARD, Board(Device("cam-2", "ssh", host="10.0.0.2")))
+    (edgeopt_home.parent / ".ssh").mkdir(exist_ok=True)
+    pins, key = KnownHosts(), paramiko.ECDSAKey.generate()
+    for host in ("10.0.0.1", "10.0.0.2"):
+        pins.pin(host, key)
+
+    def ask(device: Device) -> Answer:
+        return Answer((RUNS,), ONE if device.name == "cam-1" else hardware)
+
+    with Workspace.open() as workspace:
+        sightings_of(workspace).remember([Sighting("cam-2", "", True, NOW, NOW, hardware=earlier)])
+        [_, found] = fleet_status(boards, workspace, ask=ask)
+        assert said in "; ".join(found.notes)
+        assert "host key of cam-1" in found.notes[0]
+        assert found.drift == ()
+        [_, again] = fleet_status(boards, workspace, ask=ask)
+        assert len(again.notes) == 1
 
 
 def test_the_table_says_how_old_a_report_is() -> None:

@@ -38,7 +38,7 @@ _CLASSES: dict[str, FailureClass] = {
     **dict.fromkeys(("health_failed",), "health"),
     **dict.fromkeys(("bad_request", "unknown_verb", "unknown_job"), "protocol"),
 }
-_CUT_SHORT = frozenset({"lost", "rebooted", "crash", "cancelled", "oom", "memory_guard"})
+_CUT_SHORT = frozenset({"lost", "rebooted", "crash", "cancelled", "oom", "memory_guard", "process_guard"})
 _MOST_CUT_SHORT = 3
 """Ends of a job that say nothing of the release the first time: the board lost power, or somebody killed it."""
 

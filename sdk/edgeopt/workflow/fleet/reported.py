@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from edgeopt.core.fleet import Board
 from edgeopt.core.sighting import Sighting
+from edgeopt.errors import SigningError
 from edgeopt.publishing.reports import BoardReport, read_reports
 from edgeopt.workflow.fleet.agents import PullingBoard, pulling_boards
 from edgeopt.workflow.workspace import Workspace
@@ -28,32 +29,39 @@ class Reports:
         found: Reports, by name.
         offers: What is offered, by app.
         now: Seconds since the epoch.
+        trouble: Why it is not known what is offered; empty where it is.
     """
 
     known: Mapping[str, PullingBoard] = field(default_factory=dict)
     found: Mapping[str, BoardReport] = field(default_factory=dict)
     offers: Mapping[str, Offer] = field(default_factory=dict)
     now: float = 0.0
+    trouble: str = ""
 
     @classmethod
     def read(cls, url: str, workspace: Workspace, now: float) -> Reports:
         """Read the reports; where no address is given, only what is known here.
 
+        A signed tree that is missing or cannot be read is told, and hides no board: what they run is known without it.
+
         Raises:
             UsageError: The address is none.
             ToolError: The package for that kind of store is not installed.
             StoreError: The store, or what is known here, cannot be read.
-            SigningError: The signed tree cannot be read.
         """
         known = pulling_boards(workspace)
         if not known:
             return cls(now=now)
         from edgeopt.workflow.fleet.offering import standing_offers  # late: most fleets need no python-tuf to be seen
 
-        offers = {one.offer.app: one.offer for one in standing_offers(workspace)}
+        offers, trouble = {}, ""
+        try:
+            offers = {one.offer.app: one.offer for one in standing_offers(workspace)}
+        except SigningError as error:
+            trouble = error.message
         keys = {name: board.public_key for name, board in known.items()}
         found = {one.board: one for one in read_reports(url, keys)} if url else {}
-        return cls(known, found, offers, now)
+        return cls(known, found, offers, now, trouble)
 
     def offered(self, name: str) -> tuple[str, ...]:
         """Apps that a board chooses itself; none where it does not pull."""
@@ -68,7 +76,7 @@ class Reports:
         stale = self.now - seen > STALE_POLLS * told.every_seconds
         profile = board.profile or told.profile
         detail = "no report since" if stale else ""
-        return Sighting(board.name, profile, not stale, self.now, seen, detail, report.apps, by_report=True)
+        return Sighting(board.name, profile, not stale, self.now, seen, detail, report.apps, True, report.hardware)
 
     def _believed(self, name: str) -> BoardReport | None:
         report = self.found.get(name)
@@ -85,13 +93,19 @@ class Reports:
             return (f"report {report.number} is not signed by the key of its enrolment: not believed",)
         updates = (report.updates or {}).items()
         bad = [f"{app}: {outcome}, {reason}" for app, (outcome, reason) in updates if outcome in _BAD]
-        return (*bad, *([f"it does not follow its store: {report.trouble}"] if report.trouble else []))
+        moved = "its disk was enrolled in other hardware: a clone, or moved to another board. Enrol it again"
+        trouble = f"it does not follow its store: {report.trouble}"
+        return (*bad, *[trouble] * bool(report.trouble), *[moved] * report.moved)
 
     def notes(self, name: str, *, reachable: bool) -> tuple[str, ...]:
-        """What is offered to a board that reported another version; where nothing was read, that it reports."""
+        """What is offered to a board that reported another version; where something was not read, that."""
         report, told = self._believed(name), self.known.get(name)
-        if told is None or report is None:
-            unread = told is not None and told.report_url and not self.found and not reachable
+        if told is None:
+            return ()
+        if self.trouble:
+            return (f"it pulls, and what is offered to it is not known: {self.trouble.rstrip('.')}",)
+        if report is None:
+            unread = told.report_url and not self.found and not reachable
             return ("it pulls: --reports URL shows what it reported",) if unread else ()
         running = {row.app: row.version for row in report.apps}
         ready = [offer for offer in self.offers.values() if not told.why_not(name, offer)]

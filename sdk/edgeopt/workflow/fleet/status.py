@@ -8,20 +8,37 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from edgeopt.core.device import Device
 from edgeopt.core.fleet import Board, Caps
 from edgeopt.core.release import BoardRelease
 from edgeopt.core.sighting import BoardStatus, Sighting
 from edgeopt.errors import EdgeoptError
-from edgeopt.remote.hostkeys import twin_words, twins
+from edgeopt.remote.hostkeys import twins
 from edgeopt.store.sightings import Sightings
+from edgeopt.workflow.fleet.clones import clone_notes
 from edgeopt.workflow.fleet.drift import after_offers, drift_of, expected_by_board
 from edgeopt.workflow.fleet.reported import Reports
 from edgeopt.workflow.fleet.rollouts import recent_rollouts
 from edgeopt.workflow.workspace import Workspace
+from edgeopt_runner.protocol.hardware import marks_in
 
-Ask = Callable[[Device], Sequence[BoardRelease]]
+
+@dataclass(frozen=True)
+class Answer:
+    """What a board answers.
+
+    Attributes:
+        releases: What it has.
+        hardware: Marks of its hardware.
+    """
+
+    releases: tuple[BoardRelease, ...]
+    hardware: tuple[str, ...] = ()
+
+
+Ask = Callable[[Device], Answer]
 
 
 def sightings_of(workspace: Workspace) -> Sightings:
@@ -29,8 +46,8 @@ def sightings_of(workspace: Workspace) -> Sightings:
     return Sightings(workspace.root / "boards.json")
 
 
-def ask_board(device: Device) -> Sequence[BoardRelease]:
-    """What a board has, its files really hashed there.
+def ask_board(device: Device) -> Answer:
+    """What a board is, and what it has, its files really hashed there.
 
     Raises:
         DeviceError: It cannot be reached, or its answer is none.
@@ -39,7 +56,8 @@ def ask_board(device: Device) -> Sequence[BoardRelease]:
     from edgeopt.remote.client import connect
 
     with connect(device) as connection:
-        return BoardClient(connection).releases(verify=True)
+        releases = BoardClient(connection).releases(verify=True)
+        return Answer(tuple(releases), tuple(marks_in(connection.hello.get("hardware"))))
 
 
 def fleet_status(
@@ -85,16 +103,15 @@ def fleet_status(
 
     with ThreadPoolExecutor(max_workers=max(1, min(limits.concurrency, len(boards)))) as pool:
         found = tuple(pool.map(look, boards))
+    before = {one.board: one for one in sightings_of(workspace).all()}
     kept = sightings_of(workspace).remember(found)
     expected, alike = expected_by_board(recent_rollouts(workspace)), twins([board.device for board in boards])
+    clones = clone_notes(kept, before, alike)
 
     def status(sighting: Sighting) -> BoardStatus:
         name = sighting.board
         wanted = after_offers(expected.get(name, {}), reports.offered(name))
-        notes = (
-            *reports.notes(name, reachable=sighting.reachable),
-            *([twin_words(alike[name])] if name in alike else []),
-        )
+        notes = (*reports.notes(name, reachable=sighting.reachable), *clones[name])
         return BoardStatus(sighting, (*drift_of(sighting, wanted), *reports.problems(name)), notes)
 
     return tuple(status(sighting) for sighting in kept)
@@ -102,8 +119,8 @@ def fleet_status(
 
 def _sighting(board: Board, ask: Ask, now: Callable[[], float]) -> Sighting:
     try:
-        releases = tuple(ask(board.device))
+        answer = ask(board.device)
     except EdgeoptError as error:
         return Sighting(board.name, board.profile, False, now(), detail=error.message)
     moment = now()
-    return Sighting(board.name, board.profile, True, moment, moment, "", releases)
+    return Sighting(board.name, board.profile, True, moment, moment, releases=answer.releases, hardware=answer.hardware)

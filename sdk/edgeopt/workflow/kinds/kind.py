@@ -38,6 +38,9 @@ from edgeopt.workflow.workspace import Workspace
 BOARD_PATIENCE_SECONDS = 120.0
 """How long a board may be away in the middle of a job: others of its kind, or the same command later, take over."""
 
+_LEAST_ROUNDS = 3
+"""Of finals on each board, so that each can be compared with the others."""
+
 
 @dataclass
 class Kind:
@@ -76,8 +79,9 @@ class Kind:
 
     @property
     def heats(self) -> Heats:
-        """Its rounds."""
-        return Heats(self.crew, self.record.variants, self.settings, self.request.effort, self.request.launches)
+        """Its rounds; those of the finals are shared by the boards, unless the user says how many each has."""
+        rounds = self.request.launches or max(_LEAST_ROUNDS, -(-self.request.rounds // len(self.crew.members)))
+        return Heats(self.crew, self.record.variants, self.settings, self.request.effort, rounds)
 
     def open(self, stack: ExitStack) -> None:
         """Connect to the boards and lease them for as long as the stack lives.

@@ -82,14 +82,15 @@ class Heats:
     def finals(self, keys: Sequence[str]) -> None:
         """Interleaved launches of the finalists on every board, which is compared with the others afterwards.
 
-        Nothing is thrown out on the way: boards of which one drops a candidate earlier could not be compared.
+        Where there are several boards nothing is thrown out on the way: when one of them drops a candidate earlier than
+        the others, their rounds are no longer of the same.
 
         Raises:
             DeviceError: The last board has dropped out.
         """
         pairs = {key: self._pair(key) for key in keys}
-        plan = FINALS[self.effort]
-        self.crew.everywhere(lambda member: _rounds(member, pairs, plan, self.launches))
+        plan, rounds = FINALS[self.effort], _race if len(self.crew.working) == 1 else _rounds
+        self.crew.everywhere(lambda member: rounds(member, pairs, plan, self.launches))
 
     def noise(self) -> float:
         """The largest noise of a board."""
@@ -159,3 +160,10 @@ def _rounds(member: Member, pairs: dict[str, tuple[Variant, Settings]], plan: Pl
             measurement = bench.measure(*pairs[key], chosen, bench.first_launch + place)
             member.board.add(*pairs[key], measurement, final=True)
             bench.listener.advance(line(key, measurement))
+
+
+def _race(member: Member, pairs: dict[str, tuple[Variant, Settings]], plan: Plan, launches: int) -> None:
+    first = member.bench.first_launch
+    for key, (variant, settings) in pairs.items():
+        member.board.variants[key], member.board.settings[key] = variant, settings
+    tuning.race(member.bench, member.board, tuple(pairs), plan, range(first, first + launches))
