@@ -17,6 +17,7 @@ BENCHMARKS = (
     "parallel",
     "compression/run",
     "runtimes/run",
+    "peers/run",
     "fleet/boards",
     "fleet/hosts --peers",
     "demo",

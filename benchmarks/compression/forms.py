@@ -8,9 +8,13 @@ from dataclasses import dataclass
 RECIPES: dict[str, tuple[str, ...]] = {
     "residual": (
         *("int8-static", "int8-qat", "prune-trained", "prune-latency", "prune-int8", "prune-deep-int8"),
-        *("low-rank", "int4-packed", "int4-qat", "int2-qat", "binary", "clustered"),
+        *("prune", "sparse-groups", "shallow", "low-resolution", "distil-int8", "low-rank"),
+        *("int4-packed", "int4-qat", "int2-qat", "binary", "clustered"),
     ),
-    "depthwise": ("int8-static", "int8-qat", "prune-trained", "prune-int8", "int4-packed", "int4-qat", "binary"),
+    "depthwise": (
+        *("int8-static", "int8-mixed", "int8-qat", "prune-trained", "prune-int8"),
+        *("int4-packed", "int4-qat", "binary"),
+    ),
     "uneven": ("int8-static", "int8-equalised", "int8-qat"),
     "transformer": (
         *("int8-static", "int8-smooth", "int8-qat", "fewer-heads", "prune-int8", "low-rank"),

@@ -1,8 +1,8 @@
 """A bare loop over one file in one runtime, by the runtime's own interface: what an application does at the least.
 
-    python bare.py RUNTIME FILE SAMPLES SECONDS    prints median nanoseconds and peak bytes as JSON
+    python bare.py RUNTIME FILE SAMPLES SECONDS [OUTPUTS]    prints median nanoseconds and peak bytes as JSON
 
-For networks with one input, on one thread. Imports nothing of edgeopt.
+For networks with one input, on one thread. OUTPUTS: file for the outputs of all samples. Imports nothing of edgeopt.
 """
 
 import json
@@ -34,13 +34,21 @@ def onnxruntime(path: str) -> Call:
 
 
 def openvino(path: str) -> Call:
-    """`InferRequest.infer` in float32 where the file is float."""
+    """`InferRequest.infer` in float32 where the file is float, sizes fixed to those of the first input."""
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     import openvino as ov
 
     options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    request = ov.Core().compile_model(path, "CPU", {**options, "NUM_STREAMS": 1}).create_infer_request()
-    return lambda array: list(request.infer([array], share_inputs=True).values())
+    core, requests = ov.Core(), []
+
+    def call(array: np.ndarray) -> Any:
+        if not requests:
+            model = core.read_model(path)
+            model.reshape(array.shape)
+            requests.append(core.compile_model(model, "CPU", {**options, "NUM_STREAMS": 1}).create_infer_request())
+        return list(requests[0].infer([array], share_inputs=True).values())
+
+    return call
 
 
 def litert(path: str) -> Call:
@@ -113,7 +121,7 @@ def executorch(path: str) -> Call:
 RUNTIMES = {one.__name__: one for one in (onnxruntime, openvino, litert, ncnn, mnn, executorch)}
 
 
-def main(runtime: str, path: str, samples: str, seconds: float) -> None:
+def main(runtime: str, path: str, samples: str, seconds: float, outputs: str = "") -> None:
     """Load, warm up, run for so long."""
     call = RUNTIMES[runtime](path)
     with np.load(samples) as file:
@@ -128,9 +136,17 @@ def main(runtime: str, path: str, samples: str, seconds: float) -> None:
         call(feed)
         times.append(time.perf_counter_ns() - start)
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    if outputs:
+        keep(call, array, outputs)
     print(json.dumps([sorted(times)[len(times) // 2], int(peak.split()[1]) * 1024]), flush=True)
     os._exit(0)
 
 
+def keep(call: Call, array: np.ndarray, path: str) -> None:
+    """Write every output, [samples, ...], largest first: runtimes differ in the order."""
+    rows = [sorted((np.array(one) for one in call(sample)), key=lambda one: -one.size) for sample in array]
+    np.savez(path, *(np.stack(column) for column in zip(*rows, strict=True)))
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:4], float(sys.argv[4]))
+    main(*sys.argv[1:4], float(sys.argv[4]), *sys.argv[5:])

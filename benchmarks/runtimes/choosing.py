@@ -64,6 +64,8 @@ class Chosen:
         picks: Of all runtimes first, then of each that had something within the budget.
         notes: What could not take part, with the reason.
         candidates: One line for each that was measured, best first.
+        variants: Every form that was made, by name.
+        seconds: Wall time of making, measuring and choosing among all runtimes.
     """
 
     network: str
@@ -71,6 +73,8 @@ class Chosen:
     picks: tuple[Pick, ...]
     notes: tuple[str, ...]
     candidates: tuple[str, ...]
+    variants: dict[str, Artifact]
+    seconds: float
 
 
 class Told(Silence):
@@ -130,7 +134,15 @@ def _choose(name: str, request: edgeopt.Request, machine: Machine, workspace: ed
     assert record.selection is not None
     assert record.golden is not None
     lines = tuple(_line(one) for one in record.selection.assessments)
-    return Chosen(name, record.golden, tuple(one for one in picks if one), tuple(notes), lines)
+    return Chosen(
+        network=name,
+        golden=record.golden,
+        picks=tuple(one for one in picks if one),
+        notes=tuple(notes),
+        candidates=lines,
+        variants={one.name: one.artifact for one in record.variants},
+        seconds=record.finished_at - record.started_at,
+    )
 
 
 def _pick(among: str, record: RunRecord) -> Pick | None:

@@ -92,6 +92,7 @@ def deploy(
     fresh: Annotated[bool | None, typer.Option("--fresh", help="Measure again what the ledger knows.")] = None,
     seed: options.Seed = None,
     html: Annotated[str | None, typer.Option("--html", help="Write the report page here too.")] = None,
+    log_to: options.LogTo = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -150,4 +151,4 @@ def deploy(
             "seed": seed,
         }
     )
-    run_and_show(request, html=html, as_json=as_json, quiet=quiet)
+    run_and_show(request, html=html, log_to=log_to, as_json=as_json, quiet=quiet)

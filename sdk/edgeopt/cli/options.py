@@ -89,3 +89,7 @@ Candidates = Annotated[
 RecipeFile = Annotated[
     str | None, typer.Option("--recipe-file", metavar="FILE", help="YAML file with recipes of your own, tried too.")
 ]
+LogTo = Annotated[
+    str | None,
+    typer.Option("--log-to", metavar="PLACE", help="Keep the run in MLflow too: mlflow, or mlflow:URI."),
+]

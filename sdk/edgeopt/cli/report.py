@@ -31,11 +31,13 @@ def report(
     compare: Annotated[
         bool, typer.Option("--compare", help="Say what changed from the first RUN to the second.")
     ] = False,
+    log_to: options.LogTo = None,
     as_json: options.Json = False,
 ) -> None:
     """Write the self-contained page of a run: the picture, the table with reasons, the device, the provenance.
 
     With --compare, two runs side by side: winners, figures with ratios and intervals, and what else is not the same.
+    With --log-to, the run is kept in MLflow too, instead of a page.
     """
     files = {"html": html, "png": png, "svg": svg}
     for name, file in files.items():
@@ -46,6 +48,9 @@ def report(
         return
     if len(runs or []) > 1:
         raise UsageError(f"{len(runs or [])} runs are named: {', '.join(runs or [])}.", remedy="--compare takes two.")
+    if log_to is not None:
+        _log((runs or ["last"])[0], log_to, as_json=as_json)
+        return
     if not any(files.values()):
         output.require_writable(Path(_PAGE), "--html")
         files["html"] = _PAGE
@@ -90,6 +95,23 @@ def _write_group(group: GroupRecord, files: Mapping[str, str], *, as_json: bool)
         output.print_json({"run": group.group, **files})
         return
     output.console().print(f"{files['html']} written (run {group.group}).", soft_wrap=True)
+
+
+def _log(run: str, place: str, *, as_json: bool) -> None:
+    from edgeopt.report.html import render_report
+    from edgeopt.workflow.deciding import find_run
+    from edgeopt.workflow.tracking.mlflow_tracker import tracker_for
+    from edgeopt.workflow.tracking.tracker import tell
+    from edgeopt.workflow.workspace import Workspace
+
+    with Workspace.open() as workspace:
+        record = find_run(run, workspace)
+    tracker = tracker_for(place)
+    tell(tracker, record, render_report(record))
+    if as_json:
+        output.print_json({"run": record.run_id, "log_to": tracker.place})
+        return
+    output.console().print(f"Run {record.run_id} is in {tracker.place}.", soft_wrap=True)
 
 
 def _render(record: RunRecord, form: str) -> bytes:

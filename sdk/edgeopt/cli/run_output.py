@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -13,22 +14,28 @@ from edgeopt.core.run import RunRecord
 from edgeopt.errors import BudgetError, DeviceError, EdgeoptError, UsageError
 from edgeopt.workflow.request import Request
 
+if TYPE_CHECKING:
+    from edgeopt.workflow.tracking.tracker import Tracker
 
-def run_and_show(request: Request, *, html: str | None, as_json: bool, quiet: bool) -> None:
+
+def run_and_show(request: Request, *, html: str | None, log_to: str | None = None, as_json: bool, quiet: bool) -> None:
     """Do the run; print tables or JSON; write the page.
 
     Raises:
         BudgetError: Nothing meets the budget. What was found is printed all the same.
         DeviceError: Of several boards one dropped out. Likewise.
+        UsageError: A place that the run shall go to cannot be used.
     """
     from edgeopt.workflow.deploying import deploy
     from edgeopt.workflow.resolving import names_several
+    from edgeopt.workflow.tracking.mlflow_tracker import tracker_for
     from edgeopt.workflow.workspace import Workspace
 
     if html is not None:
         output.require_writable(Path(html), "--html")
+    tracker = tracker_for(log_to) if log_to is not None else None
     if names_several(request.target):
-        _run_kinds(request, html=html, as_json=as_json, quiet=quiet)
+        _run_kinds(request, tracker, html=html, as_json=as_json, quiet=quiet)
         return
     if request.one_for_all:
         raise UsageError(
@@ -36,7 +43,7 @@ def run_and_show(request: Request, *, html: str | None, as_json: bool, quiet: bo
             remedy="Name several: a,b or label=shop.",
         )
     with Workspace.open() as workspace, output.progress(silent=quiet or as_json) as progress:
-        record = deploy(request, workspace, listener=progress)
+        record = deploy(request, workspace, listener=progress, tracker=tracker)
         page = workspace.run_folder(record.run_id) / "report.html"
     if html is not None:
         Path(html).write_bytes(page.read_bytes())
@@ -44,13 +51,18 @@ def run_and_show(request: Request, *, html: str | None, as_json: bool, quiet: bo
     show(record, page, as_json=as_json)
 
 
-def _run_kinds(request: Request, *, html: str | None, as_json: bool, quiet: bool) -> None:
+def _run_kinds(request: Request, tracker: Tracker | None, *, html: str | None, as_json: bool, quiet: bool) -> None:
     from edgeopt.workflow.kinds.deploying import deploy_kinds
+    from edgeopt.workflow.tracking.tracker import Forgiving, tell
     from edgeopt.workflow.workspace import Workspace
 
     with Workspace.open() as workspace, output.progress(silent=quiet or as_json) as progress:
         record = deploy_kinds(request, workspace, listener=progress)
         page = workspace.run_folder(record.group) / "report.html"
+        if tracker is not None:
+            for run in record.runs:
+                own = workspace.run_folder(run.run_id) / "report.html"
+                tell(Forgiving(tracker, progress), run, own.read_text(encoding="utf-8"))
     if html is not None:
         Path(html).write_bytes(page.read_bytes())
         page = Path(html)

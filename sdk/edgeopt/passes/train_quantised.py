@@ -46,6 +46,8 @@ class Options:
         learning_rate: At its highest.
         optimiser: How weights follow gradients.
         schedule: How the learning rate falls.
+        labels: Share of the labels' loss, 0 to 1, where there are some; the original's outputs have the rest. They say
+            more of each sample, which keeps a short training from changing more than rounding did.
         max_seconds: The training ends after this time with what it has.
     """
 
@@ -59,6 +61,7 @@ class Options:
     learning_rate: float = 1e-3
     optimiser: Literal["sgd", "momentum", "rmsprop", "adam", "adamw"] = "adamw"
     schedule: Literal["fixed", "step", "linear", "exponential", "cosine"] = "cosine"
+    labels: float = 0.1
     max_seconds: float = 1800.0
 
     def __post_init__(self) -> None:
@@ -68,6 +71,8 @@ class Options:
             raise ValueError(f"batch_size is {self.batch_size}, must be at least 1")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate is {self.learning_rate}, must be above 0")
+        if not 0 <= self.labels <= 1:
+            raise ValueError(f"labels is {self.labels}, must be from 0 to 1")
         if not self.max_seconds > 0:
             raise ValueError(f"max_seconds is {self.max_seconds}, must be above 0")
 
@@ -111,7 +116,7 @@ class TrainQuantised(Pass):
         kept = paths_of(network, context.keep_float)
         weights = [weight for weight in layer_weights(network) if weight.layer not in kept]
         demand_weights(weights)
-        loss = None if samples.labelled else after_original(network, samples, context)
+        loss = after_original(network, samples, context, labels=self.options.labels if samples.labelled else 0.0)
         roundings = self._roundings(network, weights, context)
         model = Quantised(network, roundings, activations=self.options.activation_bits == 8)
         model.observe(_batches(samples, self.options.batch_size))

@@ -12,6 +12,11 @@ from edgeopt.selection.pareto import Point
 from edgeopt.selection.racing import ENOUGH, FEW, LEAST_DIFFERENCE, Paired, paired, round_values
 from edgeopt.selection.wording import mebibytes, milliseconds, times
 
+NEAR = 0.05
+"""Beyond this relative difference the best estimate decides, and no tie-break, however uncertain it is."""
+
+_ACCURACY_STEP = 0.001
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -55,6 +60,10 @@ class Comparison:
         """Whether it is certain that the first needs less than the second."""
         return ratio.high < 1 - self._margin(ratio)
 
+    def near(self, ratio: Interval) -> bool:
+        """Whether the first may be preferred for something else: it is not worse for certain, nor by much at best."""
+        return not self.worse(ratio) and ratio.value <= 1 + NEAR
+
     def _margin(self, ratio: Interval) -> float:
         """What is no difference: noise that is in the interval already does not count twice."""
         return LEAST_DIFFERENCE if isinstance(ratio, Paired) else self.delta
@@ -78,10 +87,14 @@ class Comparison:
     def tie_break(self, item: Figures) -> tuple[tuple[str, float], ...]:
         """What decides among equals, first to last, each with the words for having less of it.
 
-        Accuracy, then memory (in steps of 2 %, since less is page noise), then size; where memory or size is the
+        Accuracy (in steps of a tenth of a point, since less is rounding), then memory (in steps of 2 %, since less is
+        page noise), then size; where memory or size is the
         objective the faster one comes before them.
         """
-        accurate, unstable = ("more accurate", drop(item)), ("measured more steadily", float(not item.stable))
+        accurate, unstable = (
+            ("more accurate", _points_step(drop(item))),
+            ("measured more steadily", float(not item.stable)),
+        )
         small, faster = ("smaller", float(item.size_bytes)), ("faster", item.latency_ns)
         frugal = ("less hungry for memory", _step(memory(item)))
         if self.objective == "latency":
@@ -130,3 +143,8 @@ def memory(item: Figures) -> float:
 def _step(value: float) -> float:
     """The number of 2 % steps up to a value, so that differences below one decide nothing."""
     return value if math.isinf(value) or value <= 0 else float(round(math.log(value) / math.log(1.02)))
+
+
+def _points_step(value: float) -> float:
+    """The number of tenths of a point up to a loss."""
+    return float(round(value / _ACCURACY_STEP)) if math.isfinite(value) else value

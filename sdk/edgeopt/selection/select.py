@@ -31,9 +31,10 @@ def select(candidates: Sequence[Candidate], budget: Budget, *, noise: float, see
     """Choose the best candidate that was measured on a device.
 
     Each limit is judged at the pessimistic end of its 95 % interval; what was not measured, or gives wrong outputs, is
-    infeasible. Among candidates that the noise cannot tell from the least of the objective, the most accurate wins,
-    then the one with less memory, then the smaller. An unstable measurement wins no tie. Once some
-    feasible candidates were measured by a deeper plan (the finals), the winner is one of those.
+    infeasible. Among candidates that the noise cannot tell from the least of the objective, and that the best estimate
+    puts at most 5 % behind it, the most accurate wins, then the one with less memory, then the smaller. An unstable
+    measurement wins no tie. Once some feasible candidates were measured by a deeper plan (the finals), the winner is
+    one of those.
 
     Args:
         candidates: With all their launches, in any order; the original at each of its settings among them.
@@ -73,7 +74,7 @@ class _Race:
         pool: Those that may win: measured by the deepest plan.
         on_front: Keys of those in the pool that nothing in the pool dominates.
         leader: Least of the objective among them (`_leader`).
-        winner: What the tie-break takes out of those that are not certainly worse than the leader.
+        winner: What the tie-break takes out of those that are near the leader.
         all_front: Keys of the front of all feasible candidates.
     """
 
@@ -91,7 +92,7 @@ class _Race:
         on_front = _front_keys(pool, rules)
         racing = [item for item in pool if item.key in on_front]
         leader = _leader(racing, rules)
-        equal = [item for item in racing if item is leader or not rules.worse(rules.ratio(item, leader))]
+        equal = [item for item in racing if item is leader or rules.near(rules.ratio(item, leader))]
         winner = min(equal, key=lambda item: _tie_values(rules, item))
         return cls(rules, pool, on_front, leader, winner, _front_keys(feasible, rules))
 
@@ -116,6 +117,8 @@ class _Race:
         behind = rules.ratio(item, self.leader)
         if rules.worse(behind):
             return "slower", rules.loss(behind, item, self.leader)
+        if not rules.near(behind):
+            return "tie", f"may be as good as {self.leader.key}, but not by the best estimate ({span(behind)})"
         return "tie", f"within noise of {winner.key} ({span(ratio)}), which is {self._edge(winner, item)}"
 
     def _why_winner(self) -> str:

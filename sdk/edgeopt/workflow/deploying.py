@@ -38,6 +38,7 @@ from edgeopt.workflow.progress_file import Recorded
 from edgeopt.workflow.request import Request, app_name
 from edgeopt.workflow.resolving import Aim, profile_for, resolve_target
 from edgeopt.workflow.searching import require
+from edgeopt.workflow.tracking.tracker import Forgiving, Tracker, Untracked
 from edgeopt.workflow.trying import Field
 from edgeopt.workflow.tuning import measure_all, readers
 from edgeopt.workflow.workspace import Workspace
@@ -57,11 +58,13 @@ class _Run:
     now: Clock
     profile: Profile
     prepared: Prepared
+    tracker: Tracker
 
     def save(self, record: RunRecord, **changes: Any) -> RunRecord:
         """Keep the record with its changes in the ledger."""
         changed = dataclasses.replace(record, **changes)
         self.workspace.ledger.save_run(changed)
+        self.tracker.saved(changed)
         return changed
 
 
@@ -70,6 +73,7 @@ def deploy(
     workspace: Workspace,
     *,
     listener: Listener | None = None,
+    tracker: Tracker | None = None,
     now: Clock = time.time,
 ) -> RunRecord:
     """Run the main job, or go on with it where an earlier call of the same request was cut off.
@@ -78,6 +82,7 @@ def deploy(
         request: What to do.
         workspace: Where everything is kept.
         listener: Hears of progress.
+        tracker: Keeps the run beside the ledger; where it fails, the run goes on without it.
         now: Seconds since the epoch.
 
     Returns:
@@ -99,8 +104,9 @@ def deploy(
     require_runtime(facts, profile, aim.device)
     said.advance(f"{facts.model or facts.cpu or aim.device.name}, profile {profile.name}")
     prepared = prepare(request, workspace, said)
+    told = Forgiving(tracker, said) if tracker else Untracked()
     with workspace.executing(request.executor) as working:
-        run = _Run(request, working, said, now, profile, prepared)
+        run = _Run(request, working, said, now, profile, prepared, told)
         record = _begin(run, aim, facts)
         followed = Recorded(said, workspace.run_folder(record.run_id) / progress_file.NAME, now)
         run = dataclasses.replace(run, listener=followed)
@@ -110,6 +116,8 @@ def deploy(
             if not error.retryable:  # else it counts as cut off, and the same command goes on with it
                 run.save(record, state="failed", finished_at=now())
             raise
+        finally:
+            told.left()
 
 
 def require_runtime(facts: DeviceFacts, profile: Profile, device: Device) -> None:
@@ -168,8 +176,9 @@ def _finish(run: _Run, record: RunRecord) -> RunRecord:
         record = _activate(run, record, bench)
     state = "done" if record.selection and record.selection.winner else "infeasible"
     record = run.save(record, state=state, finished_at=run.now())
-    page = run.workspace.run_folder(record.run_id) / "report.html"
-    documents.write_atomically(page, render_report(record).encode())
+    page = render_report(record)
+    documents.write_atomically(run.workspace.run_folder(record.run_id) / "report.html", page.encode())
+    run.tracker.ended(record, page)
     return record
 
 

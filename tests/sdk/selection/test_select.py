@@ -109,6 +109,22 @@ def test_what_is_a_tie_depends_on_the_noise_of_the_device() -> None:
     assert choose(ORIGINAL, a, b, noise=0.06, max_drop=None).winner == "b / 1 thread"
 
 
+def test_noise_does_not_hide_what_is_clearly_slower_by_the_best_estimate() -> None:
+    a, b = candidate("a", 1.0, correct=975, noise=0.002), candidate("b", 1.14, correct=980, noise=0.002)
+    chosen = choose(ORIGINAL, a, b, noise=0.2, max_drop=None)
+    assert chosen.winner == "a / 1 thread"
+    assert of(chosen, "b").verdict == "tie"
+    assert of(chosen, "b").reason.startswith("may be as good as a / 1 thread, but not by the best estimate (ratio 1.1")
+
+
+def test_less_than_a_tenth_of_a_point_is_not_more_accurate() -> None:
+    nearly, all_right = (top1(hits(count, 10_000)) for count in (9_799, 9_800))
+    a = candidate("a", 1.0, accuracy=nearly, size_bytes=MEBI)
+    b = candidate("b", 1.005, accuracy=all_right, seed=5)
+    chosen = choose(candidate("original", 3.0, accuracy=all_right), a, b, max_drop=None)
+    assert chosen.winner == "a / 1 thread"
+
+
 def test_an_unstable_measurement_wins_no_tie() -> None:
     shaky = candidate("int8", 2.97, correct=979, flags=("unstable",), noise=0.05)
     assert choose(ORIGINAL, shaky, max_drop=None).winner == "original / 1 thread"
