@@ -126,6 +126,18 @@ def test_the_same_search_goes_on_in_its_study_and_tries_nothing_twice(
     assert all(trial.board == "local" and trial.device_seconds > 0 for trial in second.trials)
 
 
+def test_points_are_made_ahead_by_a_pool_and_are_the_same(
+    search_request: Any, computer: Computer, workspace: edgeopt.Workspace
+) -> None:
+    request = replace(search_request(trials=3), executor="pool:2")
+    record = edgeopt.deploy(request, workspace)
+    assert "--executor pool:2" in record.command
+    assert [trial.number for trial in record.trials] == [1, 2, 3]
+    assert all(trial.measured for trial in record.trials)
+    again = edgeopt.deploy(search_request(trials=3), workspace)
+    assert again.trials == record.trials  # it is the same study, wherever its points were made
+
+
 def test_a_point_that_cannot_hold_the_budget_costs_no_device_time_once_another_does(
     search_request: Any, computer: Computer, workspace: edgeopt.Workspace
 ) -> None:
