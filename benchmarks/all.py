@@ -15,6 +15,7 @@ BENCHMARKS = (
     "push",
     "int8",
     "parallel",
+    "search",
     "compression/run",
     "runtimes/run",
     "peers/run",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from edgeopt.workflow.deploying import deploy as deploy
     from edgeopt.workflow.fleet.composing import ReleaseRequest as ReleaseRequest
     from edgeopt.workflow.fleet.publishing import publish as publish
+    from edgeopt.workflow.kinds.deploying import deploy_kinds as deploy_kinds
     from edgeopt.workflow.request import DataRequest as DataRequest
     from edgeopt.workflow.request import Request as Request
     from edgeopt.workflow.workspace import Workspace as Workspace
@@ -46,6 +47,7 @@ _PUBLIC = {
     "RunRecord": "core.run:RunRecord",
     "Workspace": "workflow.workspace:Workspace",
     "deploy": "workflow.deploying:deploy",
+    "deploy_kinds": "workflow.kinds.deploying:deploy_kinds",
     "measure": "workflow.benching:bench",
     "optimize": "workflow.optimizing:optimize_into",
     "plan_named": "workflow.benching:plan_named",

@@ -6,7 +6,6 @@ nothing listens on a port, and no library is needed.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -16,7 +15,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from support.browser import CHROMIUM
@@ -83,15 +81,15 @@ class Tab:
             time.sleep(0.05)
         raise AssertionError(f"never true: {expression}\n{self.read('document.body.innerText')}")
 
+    def click(self, selector: str, title: str) -> None:
+        """Click a link, and wait for the whole page whose title has these words."""
+        self.read(f"document.querySelector({json.dumps(selector)}).click()")
+        self.wait_for(f"document.title.includes({json.dumps(title)}) && document.readyState === 'complete'")
+
     def text(self) -> str:
         """What a reader sees."""
         found: str = self.read("document.body.innerText")
         return found
-
-    def picture(self, path: Path) -> None:
-        """A PNG of the whole page."""
-        found = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(found["data"]))
 
     def _hear(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:

@@ -6,6 +6,7 @@ import contextlib
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -111,6 +112,16 @@ class Sshd:
             self._process.terminate()
             self._process.wait(10)
             self._process = None
+
+    def unplug(self) -> None:
+        """Stop listening, and cut every open connection off, as a board does that loses its power."""
+        if self._process is not None:
+            children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+            sessions = [int(pid) for pid in children.read_text().split()]
+            self.stop()
+            for pid in sessions:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def replace_host_key(self) -> None:
         """Come back with another host key, as a re-imaged board does."""

@@ -164,13 +164,14 @@ class Computer:
 
     def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
         """Start a command with pipes for its output."""
+        paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
         return subprocess.Popen(
             [sys.executable, "-c", COMMAND, *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **environment},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment},
         )
 
     def jobs(self, kind: str = "measure", root: Path | None = None) -> list[dict[str, Any]]:

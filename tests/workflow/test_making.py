@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,17 @@ def request_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         return edgeopt.Request(str(model), data=data, budget=budget, profile="x86-avx2", recipes=FAMILY)
 
     return build
+
+
+def test_a_pool_of_processes_makes_the_same_files_under_the_same_names(request_of, tmp_path):
+    request = replace(request_of(0.05), recipes=("int8-minmax", "optimised"))
+    here = made(request, tmp_path / "here")
+    with edgeopt.Workspace.open(tmp_path / "another") as workspace:
+        there = edgeopt.optimize(tmp_path / "pool", replace(request, executor="pool:2"), workspace)
+    assert [(one.name, one.artifact, one.metric) for one in there.variants] == [
+        (one.name, one.artifact, one.metric) for one in here.variants
+    ]
+    assert there.rejections == here.rejections
 
 
 def made(request: edgeopt.Request, folder: Path):

@@ -126,6 +126,33 @@ def test_the_same_search_goes_on_in_its_study_and_tries_nothing_twice(
     assert all(trial.board == "local" and trial.device_seconds > 0 for trial in second.trials)
 
 
+def test_points_are_made_ahead_by_a_pool_and_are_the_same(
+    search_request: Any, computer: Computer, workspace: edgeopt.Workspace
+) -> None:
+    request = replace(search_request(trials=3), executor="pool:2")
+    record = edgeopt.deploy(request, workspace)
+    assert "--executor pool:2" in record.command
+    assert [trial.number for trial in record.trials] == [1, 2, 3]
+    assert all(trial.measured for trial in record.trials)
+    again = edgeopt.deploy(search_request(trials=3), workspace)
+    assert again.trials == record.trials  # it is the same study, wherever its points were made
+
+
+def test_a_point_that_cannot_hold_the_budget_costs_no_device_time_once_another_does(
+    search_request: Any, computer: Computer, workspace: edgeopt.Workspace
+) -> None:
+    budget = edgeopt.Budget(max_drop=None, max_size_bytes=3500)  # between the files in 8 bits and those in 4
+    record = edgeopt.deploy(replace(search_request(trials=5), seed=1, budget=budget), workspace)
+    assert record.trials[0].point["bits"] == 4
+    refused = {trial.number: trial for trial in record.trials if not trial.measured}
+    assert {trial.point["bits"] for trial in refused.values()} == {None, 8}
+    for trial in refused.values():
+        assert "on disk, budget" in trial.reason
+        assert trial.device_seconds == 0.0
+    ran = {trial.point["bits"] for trial in record.trials if trial.measured}
+    assert ran == {4}
+
+
 def test_device_time_is_a_bound_and_a_board_in_use_costs_no_trial(
     search_request: Any, computer: Computer, workspace: edgeopt.Workspace
 ) -> None:

@@ -24,7 +24,7 @@ from edgeopt.child import job
 from edgeopt.child.job import die_with_parent, report_progress
 from edgeopt.child.nursery import nursery
 
-__all__ = ["Progress", "die_with_parent", "report_progress", "run_child"]
+__all__ = ["Progress", "die_with_parent", "environment_of", "report_progress", "run_child"]
 
 Progress = Callable[[str, float], None]
 """Hears what a child is at, and which share of it is done, 0 to 1."""
@@ -71,7 +71,7 @@ def run_child(
     with tempfile.TemporaryDirectory(prefix="edgeopt-child-") as folder:
         place = Path(folder)
         paths = [path for path in sys.path if path] if python is None else [_packages_only(function, place)]
-        environment = _environment(paths)
+        environment = environment_of(paths)
         order = {"function": function, "arguments": dict(arguments)}
         surroundings = {"environment": environment, "paths": paths, "folder": os.getcwd()}
         (place / job.ORDER).write_text(json.dumps({**order, **surroundings}))
@@ -122,8 +122,8 @@ def _packages_only(function: str, folder: Path) -> str:
     return str(packages)
 
 
-def _environment(paths: Sequence[str]) -> dict[str, str]:
-    """Our environment, with an import path, so that the child sees the same code.
+def environment_of(paths: Sequence[str]) -> dict[str, str]:
+    """Our environment, with an import path, so that a child sees the same code.
 
     ONNX Runtime reports names and digests of models to its maker from 1.29 on, unless it is told not to. Converters go
     through sets of names: without a fixed seed of hashes the same network would come out in another order.

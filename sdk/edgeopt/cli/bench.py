@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgeopt.cli import options, output
+
+if TYPE_CHECKING:
+    from edgeopt.core.measurement import Measurement
+    from edgeopt.core.plan import Plan
+    from edgeopt.workflow.request import Request
+    from edgeopt.workflow.tracking.mlflow_tracker import MlflowTracker
 
 
 def bench(
@@ -34,6 +41,7 @@ def bench(
     data: options.Data = None,
     inputs: options.Inputs = None,
     profile: options.Profile = None,
+    log_to: options.LogTo = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -43,6 +51,7 @@ def bench(
     from edgeopt.workflow.benching import Parallel, plan_named
     from edgeopt.workflow.benching import bench as measure
     from edgeopt.workflow.request import DataRequest, Request
+    from edgeopt.workflow.tracking.mlflow_tracker import tracker_for
     from edgeopt.workflow.workspace import Workspace
 
     request = Request(
@@ -58,6 +67,7 @@ def bench(
     parallel = Parallel(
         *(quantities.parse_counts(text, option) if text is not None else () for option, text in asked.items())
     )
+    tracker = tracker_for(log_to) if log_to is not None else None
     with Workspace.open() as workspace, output.progress(silent=quiet or as_json) as progress:
         measurements = measure(request, chosen, workspace, parallel=parallel, listener=progress)
     if as_json:
@@ -68,7 +78,18 @@ def bench(
         console = output.console()
         for measurement in measurements:
             print_measurement(measurement, console)
+    if tracker is not None:
+        _keep(tracker, request, chosen, measurements)
     if not all(measurement.ok for measurement in measurements):
         from edgeopt.errors import EXIT_DEVICE
 
         raise typer.Exit(EXIT_DEVICE)
+
+
+def _keep(tracker: MlflowTracker, request: Request, plan: Plan, measurements: Sequence[Measurement]) -> None:
+    from edgeopt.report.experiment import bench_entry, launch_entry
+    from edgeopt.workflow.tracking.tracker import failures_named
+
+    with failures_named(tracker):
+        launches = [launch_entry(one) for one in measurements]
+        tracker.keep(bench_entry(request.model, request.target, plan.name), launches)

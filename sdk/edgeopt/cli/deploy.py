@@ -81,6 +81,14 @@ def deploy(
     activate: Annotated[
         bool | None, typer.Option("--activate/--no-activate", help="Make the winner active.  [default: activate]")
     ] = None,
+    one_for_all: Annotated[
+        bool | None,
+        typer.Option(
+            "--one-for-all",
+            help="Of several kinds of boards: one winner for all, whose worst ratio to a kind's own best is the least.",
+        ),
+    ] = None,
+    executor: options.Executor = None,
     fresh: Annotated[bool | None, typer.Option("--fresh", help="Measure again what the ledger knows.")] = None,
     seed: options.Seed = None,
     html: Annotated[str | None, typer.Option("--html", help="Write the report page here too.")] = None,
@@ -91,6 +99,9 @@ def deploy(
     """Compress, convert, push, measure on the device, choose, and leave the winner active there.
 
     Without MODEL, edgeopt.yaml in the current folder says what to do; options given here override it.
+
+    Several boards: --target pi1,pi2,jetson or a selector such as label=shop. Each kind (profile) gets its own winner;
+    boards of one kind share the work and are compared. Exit code 4 where a board dropped out: the same command goes on.
     """
     from edgeopt.cli import request_options
     from edgeopt.cli.run_output import run_and_show
@@ -134,6 +145,8 @@ def deploy(
             "effort": effort,
             "launches": launches,
             "activate": activate,
+            "one-for-all": one_for_all,
+            "executor": executor,
             "fresh": fresh,
             "seed": seed,
         }

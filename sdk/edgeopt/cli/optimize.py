@@ -26,6 +26,7 @@ def optimize(
     recipes: options.Recipes = None,
     recipe_file: options.RecipeFile = None,
     random_data: Annotated[bool, typer.Option("--random-data", help="Calibrate on random inputs.")] = False,
+    executor: options.Executor = None,
     seed: options.Seed = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -50,6 +51,7 @@ def optimize(
             "recipes": recipes,
             "recipe-file": recipe_file,
             "random-data": random_data or None,
+            "executor": executor,
             "seed": seed,
         }
     )

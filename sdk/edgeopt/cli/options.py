@@ -14,7 +14,7 @@ Target = Annotated[
         "--target",
         "-t",
         metavar="DEVICE",
-        help="A device you added, a profile's name, user@host, or local (this machine).",
+        help="A device you added, a profile's name, user@host, or local (this machine); deploy takes several.",
     ),
 ]
 Data = Annotated[
@@ -71,6 +71,14 @@ MaxDeviceSeconds = Annotated[
 ]
 Study = Annotated[
     str | None, typer.Option("--study", help="Name of a search that several hosts work on, in one ledger.")
+]
+Executor = Annotated[
+    str | None,
+    typer.Option(
+        "--executor",
+        metavar="WHERE",
+        help="Where variants are made: here, pool:4 (processes), ray:auto or ray://HOST:10001.  [default: here]",
+    ),
 ]
 Candidates = Annotated[
     list[str] | None,

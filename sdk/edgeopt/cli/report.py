@@ -12,6 +12,7 @@ from edgeopt.cli import options, output
 from edgeopt.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
+    from edgeopt.core.group import GroupRecord
     from edgeopt.core.run import RunRecord
     from edgeopt.report.picture_file import Sheet
 
@@ -58,7 +59,7 @@ def report(
 
 def _write(run: str, files: Mapping[str, str], *, as_json: bool) -> None:
     from edgeopt.documents import write_atomically
-    from edgeopt.workflow.deciding import find_run
+    from edgeopt.workflow.deciding import find_group, find_run
     from edgeopt.workflow.workspace import Workspace
 
     if "png" in files:
@@ -66,7 +67,11 @@ def _write(run: str, files: Mapping[str, str], *, as_json: bool) -> None:
 
         require_matplotlib()
     with Workspace.open() as workspace:
-        record = find_run(run, workspace)
+        group = find_group(run, workspace)
+        record = find_run(group.runs[0].run_id if group else run, workspace)
+    if group:
+        _write_group(group, files, as_json=as_json)
+        return
     drawn = {name: _render(record, name) for name in files}  # all of them before any is written
     for name, file in files.items():
         write_atomically(Path(file), drawn[name])
@@ -74,6 +79,22 @@ def _write(run: str, files: Mapping[str, str], *, as_json: bool) -> None:
         output.print_json({"run": record.run_id, **files})
         return
     output.console().print(f"{', '.join(files.values())} written (run {record.run_id}).", soft_wrap=True)
+
+
+def _write_group(group: GroupRecord, files: Mapping[str, str], *, as_json: bool) -> None:
+    from edgeopt.documents import write_atomically
+    from edgeopt.report.kinds_page import render_kinds
+
+    if pictures := [name for name in files if name != "html"]:
+        raise UsageError(
+            f"--{pictures[0]} is the picture of one kind of board; {group.group} is of {len(group.runs)}.",
+            remedy=f"Name one: {', '.join(run.run_id for run in group.runs)}.",
+        )
+    write_atomically(Path(files["html"]), render_kinds(group).encode())
+    if as_json:
+        output.print_json({"run": group.group, **files})
+        return
+    output.console().print(f"{files['html']} written (run {group.group}).", soft_wrap=True)
 
 
 def _log(run: str, place: str, *, as_json: bool) -> None:

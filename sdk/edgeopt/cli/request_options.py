@@ -53,6 +53,8 @@ KEYS = (
         "effort",
         "launches",
         "activate",
+        "one-for-all",
+        "executor",
         "fresh",
         "seed",
     ),
@@ -63,14 +65,14 @@ _KINDS: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(
         ("calibration", "evaluation", "training-samples", "trials", "launches", "seed"), (int, "a whole number")
     ),
-    **dict.fromkeys(("overlap", "random-data", "activate", "fresh"), (bool, "true or false")),
+    **dict.fromkeys(("overlap", "random-data", "activate", "one-for-all", "fresh"), (bool, "true or false")),
     "input": (list, "a list, as in: input: ['x=1,3,224,224']"),
     "max-device-seconds": ((int, float), "a number"),
     **dict.fromkeys(("recipes", "runtimes"), ((list, str), "a list of names")),
     "candidate": ((list, str), "a list of ONNX files"),
     **dict.fromkeys(("threads", "sessions", "inter-op"), ((int, str), "1,2,4")),
 }
-_AS_THEY_ARE = ("app", "profile", "effort", "launches", "seed", "activate", "fresh")
+_AS_THEY_ARE = ("app", "profile", "effort", "launches", "seed", "activate", "executor", "fresh")
 _OF_SEARCH = ("strategy", "trials", "search-time", "max-device-seconds", "study")
 _OBJECTIVES = ("latency", "memory", "size", "time-per-item")
 
@@ -99,6 +101,7 @@ def build(options: Mapping[str, Any]) -> Request:
         candidates=tuple(_words(values.get("candidate"))),
         search=_search(values),
         runtimes=tuple(_words(values.get("runtimes"))),
+        one_for_all=bool(values.get("one-for-all", False)),
         **_counts(values),
         **{key: values[key] for key in _AS_THEY_ARE if key in values},
     )

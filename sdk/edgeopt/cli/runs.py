@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgeopt.cli import options, output
+
+if TYPE_CHECKING:
+    from edgeopt.core.group import GroupRecord
 
 app = typer.Typer(help="Earlier runs: list them, show one.", invoke_without_command=True)
 
@@ -39,10 +43,13 @@ def show(
     run: Annotated[str, typer.Argument(help="The run's id, or last.")] = "last", as_json: options.Json = False
 ) -> None:
     """Show one run: the table, the decision, the reasons."""
-    from edgeopt.workflow.deciding import find_run
+    from edgeopt.workflow.deciding import find_group, find_run
     from edgeopt.workflow.workspace import Workspace
 
     with Workspace.open() as workspace:
+        if group := find_group(run, workspace):
+            _show_group(group, workspace.run_folder(group.group) / "report.html", as_json=as_json)
+            return
         record = find_run(run, workspace)
         page = workspace.run_folder(record.run_id) / "report.html"
     if as_json:
@@ -51,3 +58,12 @@ def show(
     from edgeopt.report.terminal import print_run
 
     print_run(record, output.console(), report=page)
+
+
+def _show_group(group: GroupRecord, page: Path, *, as_json: bool) -> None:
+    if as_json:
+        output.print_json(group)
+        return
+    from edgeopt.report.kinds_terminal import print_kinds
+
+    print_kinds(group, output.console(), report=page)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from edgeopt.core.deployment import Deployment
 from edgeopt.core.device import Device, DeviceFacts
+from edgeopt.core.kinds import BoardPart, Common
 from edgeopt.core.layers import LayerFigures
 from edgeopt.core.model import Artifact, Model
 from edgeopt.core.selection import Selection
@@ -66,6 +67,9 @@ class RunRecord:
         notes: What the user should know (reused measurements, fall-backs), in order.
         golden: The sample file with inputs and the outputs that every variant must give; ``None`` in records of before.
         layers: What is known of single layers; empty where neither ranking nor pruning needed it.
+        group: Of a run for several boards: what the runs of its kinds have in common of their names; else empty.
+        boards: Of such a run: every board of this kind; `device` and `facts` are the first one's.
+        common: The winner for all kinds, where one was asked for and found.
         forecast: What was expected of the candidates before they were measured; ``None`` in records of before.
     """
 
@@ -88,4 +92,7 @@ class RunRecord:
     notes: tuple[str, ...] = ()
     golden: Artifact | None = None
     layers: tuple[LayerFigures, ...] = ()
+    group: str = ""
+    boards: tuple[BoardPart, ...] = ()
+    common: Common | None = None
     forecast: Forecast | None = None

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -243,7 +244,7 @@ class _Step:
         }
 
     def _keep(self, document: Mapping[str, Any]) -> None:
-        partial = self._path(f"{os.getpid()}.part")
+        partial = self._path(f"{os.getpid()}-{threading.get_ident()}.part")
         partial.write_text(json.dumps(document))
         partial.replace(self._path("json"))
 

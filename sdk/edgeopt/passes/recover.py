@@ -11,8 +11,9 @@ import contextlib
 import json
 import os
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -221,10 +222,18 @@ def rank(source: Path, recipe: Recipe, context: MakeContext, *, max_seconds: flo
     if (known := place.known()) is not None:
         return known
     ranking = _shares(_ranked(place.start, place.name, place.options, context, max_seconds))
-    partial = place.kept.with_suffix(f".{os.getpid()}.part")
-    partial.write_text(json.dumps(ranking))
-    partial.replace(place.kept)
+    place.keep(ranking)
     return ranking
+
+
+def keep_ranking(source: Path, recipe: Recipe, context: MakeContext, ranking: Sequence[tuple[str, float]]) -> None:
+    """Put a ranking that was made elsewhere into the cache, where none is known; nothing where it is empty.
+
+    Raises:
+        PassError: The recipe has no quantising pass, or the passes before it fail here.
+    """
+    if ranking and (place := _place(source, recipe, context)).known() is None:
+        place.keep(ranking)
 
 
 def known_ranking(source: Path, recipe: Recipe, context: MakeContext) -> list[tuple[str, float]] | None:
@@ -249,6 +258,11 @@ class _Ranking:
         with contextlib.suppress(OSError, ValueError):
             return [(name, share) for name, share in json.loads(self.kept.read_text())]
         return None
+
+    def keep(self, ranking: Sequence[tuple[str, float]]) -> None:
+        partial = self.kept.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
+        partial.write_text(json.dumps(ranking))
+        partial.replace(self.kept)
 
 
 def _place(source: Path, recipe: Recipe, context: MakeContext) -> _Ranking:

@@ -85,7 +85,13 @@ def _bundle() -> Bundle:
 
 
 class Connection:
-    """A device with its runner. Made by `connect`; requests may come from several threads."""
+    """A device with its runner. Made by `connect`; requests may come from several threads.
+
+    Attributes:
+        device: The device.
+        owner: Who asks.
+        patience_seconds: How long a job waits for the device to come back.
+    """
 
     def __init__(
         self, device: Device, bundle: Bundle, owner: jobs.Owner, known_hosts: Path | None, stall_seconds: float
@@ -95,6 +101,7 @@ class Connection:
         self._lock = threading.RLock()
         self._link: Link | None = None
         self._leased = 0
+        self.patience_seconds = PATIENCE_SECONDS
         self._open()
 
     def __enter__(self) -> Connection:
@@ -339,7 +346,7 @@ class Connection:
         return self._persist(
             lambda _, session: session.request(verb, params, REQUEST_SECONDS),
             attempts=_REQUEST_ATTEMPTS,
-            patience_seconds=PATIENCE_SECONDS,
+            patience_seconds=self.patience_seconds,
         )
 
     def shell(self, script: str, *, deadline_seconds: float = REQUEST_SECONDS) -> shell.Said:

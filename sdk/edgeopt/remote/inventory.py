@@ -25,6 +25,13 @@ class Inventory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._more: tuple[Device, ...] = ()
+
+    def knowing(self, *devices: Device) -> Inventory:
+        """The same where `resolve` also finds these, such as boards of a fleet that are in no file of devices."""
+        other = Inventory(self.path)
+        other._more = devices
+        return other
 
     def devices(self) -> tuple[Device, ...]:
         """The devices, in the order in which they were added; without ``local``.
@@ -108,7 +115,7 @@ class Inventory:
             UsageError: It has an ``@`` but is no address.
             DocumentError: The inventory or ssh_config does not parse.
         """
-        for device in (LOCAL, *self.devices()):
+        for device in (LOCAL, *self._more, *self.devices()):
             if device.name == target:
                 return device
         if "@" in target:

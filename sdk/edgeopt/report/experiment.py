@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from edgeopt.core.measurement import Measurement
 from edgeopt.core.run import RunRecord
 from edgeopt.core.selection import Assessment, Interval
 from edgeopt.core.variant import Rejection, Variant
@@ -14,6 +15,7 @@ from edgeopt.report.visible import visible
 
 _LONGEST = 500
 _MIB = 1 << 20
+_STATISTICS = ("median", "mean", "min", "max", "p90", "p95", "p99")
 _NO_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -81,6 +83,35 @@ def variant_entries(record: RunRecord) -> tuple[Entry, ...]:
         best.setdefault(item.candidate.variant.name, item)
     made = [_variant(one, best.get(one.name), record) for one in record.variants]
     return (*made, *(_rejection(one) for one in record.rejections))
+
+
+def bench_entry(model: str, device: str, plan: str) -> Entry:
+    """Several launches of one model on a device, as one thing that was tried."""
+    return Entry(f"bench {visible(model, 200)}", _short({"model": model, "device": device, "plan": plan}))
+
+
+def launch_entry(launch: Measurement) -> Entry:
+    """One launch of a model: what its device said of it."""
+    latency, memory, accuracy = launch.latency, launch.memory, launch.accuracy
+    times = {f"latency_{name}_ms": getattr(latency, f"{name}_ns") for name in _STATISTICS} if latency else {}
+    times.update({f"phase_{_name(phase)}_ms": value for phase, value in launch.phases_ns.items()})
+    others = {
+        "peak_memory_mib": memory.peak_bytes / _MIB if memory and memory.peak_bytes else None,
+        "throughput_items_per_second": launch.items_per_second,
+        "cosine": launch.correctness.cosine if launch.correctness else None,
+        f"metric_{_name(accuracy.metric.rpartition(':')[2])}" if accuracy else "": accuracy.value if accuracy else None,
+    }
+    scaled = {name: value / 1e6 for name, value in times.items() if value is not None}
+    params = {
+        "settings": str(launch.settings),
+        "runtime": f"{launch.settings.runtime} {launch.runtime_version}",
+        "plan": launch.plan.name,
+        "sha256": launch.variant_digest,
+        "device_fingerprint": launch.device_fingerprint,
+    }
+    tags = {"edgeopt.status": launch.status, "edgeopt.reason": launch.detail, "edgeopt.flags": ", ".join(launch.flags)}
+    metrics = {**scaled, **{name: value for name, value in others.items() if value is not None}}
+    return Entry(visible(str(launch.settings), 200), _short(params), metrics, _short(tags), failed=not launch.ok)
 
 
 def _variant(variant: Variant, item: Assessment | None, record: RunRecord) -> Entry:

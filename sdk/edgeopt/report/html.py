@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from edgeopt.core.run import RunRecord
 from edgeopt.core.selection import Assessment
-from edgeopt.report import attempts, conditions, layers, page, quantities, summary
+from edgeopt.report import attempts, conditions, kinds, layers, page, quantities, summary
 from edgeopt.report.distribution import histograms
 from edgeopt.report.drawing import drawing_of
 from edgeopt.report.picture import Picture, picture_of
@@ -44,6 +44,7 @@ def render_report(record: RunRecord) -> str:
         attempts=attempts,
         conditions=conditions,
         layers=layers,
+        kinds=kinds,
         evidence=_evidence(best),
         style=page.trusted(style),
         scripts=(page.trusted(library), page.trusted(script)) if picture else (page.trusted(script),),

@@ -98,14 +98,19 @@ def drop_interval(reference: Sequence[float], values: Sequence[float], *, seed: 
 
 
 def launch_noise(launches: Sequence[Measurement]) -> float:
-    """Relative A/A noise of a device: the largest difference of medians between two launches of the same candidate.
+    """Relative A/A noise of a device: the largest difference of medians among three launches of the same candidate.
+
+    Of more it is the mean over all threes that follow each other: a largest difference grows with their number.
 
     Args:
         launches: Of one variant with one setting; those that may not rank are left out. With fewer than two there is
             nothing to compare and the noise is 0.
     """
     medians = [launch.latency.median_ns for launch in launches if launch.valid and launch.latency]
-    return max(medians) / min(medians) - 1 if len(medians) > 1 else 0.0
+    if len(medians) < 2:
+        return 0.0
+    threes = [medians[place : place + 3] for place in range(max(1, len(medians) - 2))]
+    return math.fsum(max(three) / min(three) - 1 for three in threes) / len(threes)
 
 
 def _interval(value: float, replicates: Array) -> Interval:

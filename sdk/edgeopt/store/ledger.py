@@ -122,6 +122,23 @@ class Ledger:
             if connection.execute(statement).rowcount == 0:
                 raise StoreError(f"run {record.run_id!r} was never started in this ledger.")
 
+    def end_run(self, run_id: str, state: str, *, finished_at: float) -> None:
+        """Note how a run for several boards ended, which has no record of its own."""
+        statement = update(tables.runs).where(tables.runs.c.run_id == run_id)
+        with self._database.writing() as connection:
+            connection.execute(statement.values(state=state, finished_at=finished_at))
+
+    def group(self, name: str) -> tuple[RunRecord, ...]:
+        """The records of a run for several boards, one a kind; none where it is no such run.
+
+        Raises:
+            StoreError: A record cannot be decoded.
+        """
+        query = select(tables.runs.c.run_id).where(tables.runs.c.run_id.startswith(f"{name}.", autoescape=True))
+        with self._database.reading() as connection:
+            names = connection.execute(query.where(tables.runs.c.record.is_not(None))).scalars().all()
+        return tuple(self.run(one) for one in sorted(names))
+
     def run(self, run_id: str) -> RunRecord:
         """The record of a run.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from edgeopt.core.budget import Budget
+from edgeopt.core.group import GroupRecord
 from edgeopt.core.run import RunRecord
 from edgeopt.core.run_comparison import RunComparison
 from edgeopt.errors import StoreError, UsageError
@@ -20,11 +21,29 @@ def find_run(name: str, workspace: Workspace) -> RunRecord:
         StoreError: There is no such run.
     """
     if name != "last":
+        if kinds := workspace.ledger.group(name):
+            listed = ", ".join(run.run_id for run in kinds)
+            raise StoreError(f"run {name!r} is for {len(kinds)} kinds of boards.", remedy=f"Name one: {listed}.")
         return workspace.ledger.run(name)
     for summary in workspace.ledger.runs():
         if summary.model:
             return workspace.ledger.run(summary.run_id)
     raise StoreError("there is no run yet.", remedy="Start one: edgeopt deploy model.onnx --target local.")
+
+
+def find_group(name: str, workspace: Workspace) -> GroupRecord | None:
+    """A run for several boards by its name, or by ``last`` where it is the newest; ``None`` where that is another run.
+
+    Raises:
+        StoreError: Its records cannot be decoded.
+    """
+    if name == "last":
+        newest = next((one for one in workspace.ledger.runs() if one.model), None)
+        if newest is None or "." not in newest.run_id:
+            return None
+        name = newest.run_id.partition(".")[0]
+    runs = workspace.ledger.group(name)
+    return GroupRecord(name, runs) if runs else None
 
 
 def reselect(name: str, budget: Budget, workspace: Workspace) -> RunRecord:

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from edgeopt import documents
-from edgeopt.core.device import DeviceFacts
+from edgeopt.core.device import Device, DeviceFacts
 from edgeopt.core.profile import Profile, Settings
 from edgeopt.core.run import RunRecord
 from edgeopt.core.selection import Assessment, Selection
@@ -28,6 +28,7 @@ from edgeopt.store.studies import StudyStore
 from edgeopt.workflow import progress_file
 from edgeopt.workflow.activating import activate
 from edgeopt.workflow.benching import Parallel, of_runtimes, parallel_settings, require_readers, thread_settings
+from edgeopt.workflow.executors import check_executor
 from edgeopt.workflow.joining import search_together
 from edgeopt.workflow.listener import Listener, Silence
 from edgeopt.workflow.measuring import Bench
@@ -93,35 +94,43 @@ def deploy(
     request.check()
     if request.search is not None:
         require(request.search)
+    check_executor(request.executor)
     said = listener or Silence()
     aim = resolve_target(request.target, workspace.inventory, request.profile)
     said.stage("Looking at the device", 0)
     with connect(aim.device) as connection, connection.lease("looking at the device"):
         facts = connection.probe()
     profile = profile_for(aim, facts, request.target, said)
-    _require_runtime(facts, profile, aim)
+    require_runtime(facts, profile, aim.device)
     said.advance(f"{facts.model or facts.cpu or aim.device.name}, profile {profile.name}")
+    prepared = prepare(request, workspace, said)
     told = Forgiving(tracker, said) if tracker else Untracked()
-    run = _Run(request, workspace, said, now, profile, prepare(request, workspace, said), told)
-    record = _begin(run, aim, facts)
-    followed = Recorded(said, workspace.run_folder(record.run_id) / progress_file.NAME, now)
-    run = dataclasses.replace(run, listener=followed)
-    try:
-        return _finish(run, record)
-    except EdgeoptError as error:
-        if not error.retryable:  # else it counts as cut off, and the same command goes on with it
-            run.save(record, state="failed", finished_at=now())
-        raise
-    finally:
-        told.left()
+    with workspace.executing(request.executor) as working:
+        run = _Run(request, working, said, now, profile, prepared, told)
+        record = _begin(run, aim, facts)
+        followed = Recorded(said, workspace.run_folder(record.run_id) / progress_file.NAME, now)
+        run = dataclasses.replace(run, listener=followed)
+        try:
+            return _finish(run, record)
+        except EdgeoptError as error:
+            if not error.retryable:  # else it counts as cut off, and the same command goes on with it
+                run.save(record, state="failed", finished_at=now())
+            raise
+        finally:
+            told.left()
 
 
-def _require_runtime(facts: DeviceFacts, profile: Profile, aim: Aim) -> None:
+def require_runtime(facts: DeviceFacts, profile: Profile, device: Device) -> None:
+    """Refuse a device that has nothing to run a network with.
+
+    Raises:
+        RunnerError: Says how to install something.
+    """
     if any(facts.runtime(name) for name in profile.runtimes):
         return
-    name = aim.device.name
+    name = device.name
     remedy = f"Install it there: edgeopt device provision {name}."
-    if aim.device.transport == "local":
+    if device.transport == "local":
         remedy = f"Install it here: pip install {profile.runtimes[0]}."
     raise RunnerError(
         f"{name} has none of the runtimes that profile {profile.name!r} uses ({', '.join(profile.runtimes)}).",
@@ -150,7 +159,7 @@ def _begin(run: _Run, aim: Aim, facts: DeviceFacts) -> RunRecord:
         facts=facts,
         profile_name=run.profile.name,
         data=data,
-        versions=_versions(),
+        versions=versions(),
         golden=run.prepared.golden,
     )
     ledger.start_run(record.run_id, key, record.command, started_at=started_at)
@@ -185,7 +194,7 @@ def _search(run: _Run, record: RunRecord) -> RunRecord:
 
     def hold(trial: Trial, variant: Variant) -> None:
         told = {"objectives": trial.objectives, "meets_budget": trial.excess == 0, "reason": trial.reason}
-        _write_best(run.workspace, record.run_id, variant, told)
+        write_best(run.workspace, record.run_id, variant, told)
 
     maker = maker_for(run.request, run.prepared, record.facts, run.workspace, training=True, listener=run.listener)
     field = Field(maker, run.profile, _settings(run, record), lambda: _bench(run, record), keep, hold, run.listener)
@@ -204,7 +213,7 @@ def _decide(run: _Run, record: RunRecord, bench: Bench) -> RunRecord:
     require_readers(suited, record.variants[0], record.facts, record.device)
     found = measure_all(bench, record.variants, settings, effort=request.effort, launches=request.rounds)
     selection = select(found.candidates, request.budget, noise=found.noise, seed=request.seed)
-    _keep_best(record, selection, run.workspace)
+    keep_best(record, selection, run.workspace)
     for rejection in found.rejections:
         run.listener.note(f"Left out {rejection.name}: {rejection.reason}")
     return run.save(
@@ -217,11 +226,18 @@ def _decide(run: _Run, record: RunRecord, bench: Bench) -> RunRecord:
 
 
 def _settings(run: _Run, record: RunRecord) -> tuple[Settings, ...]:
-    """What every variant is measured with."""
-    request = run.request
-    offered = of_runtimes(registry.target(run.profile.target).settings(run.profile, record.facts), request.runtimes)
-    settings = thread_settings(offered, request.threads, record.facts)
-    return parallel_settings(settings, Parallel(inter_op=request.inter_op, sessions=request.sessions), record.facts)
+    return settings_of(run.request, run.profile, record.facts)
+
+
+def settings_of(request: Request, profile: Profile, facts: DeviceFacts) -> tuple[Settings, ...]:
+    """What every variant is measured with on a device.
+
+    Raises:
+        UsageError: The user asked for a runtime that it does not have, or for more threads than it has CPUs.
+    """
+    offered = of_runtimes(registry.target(profile.target).settings(profile, facts), request.runtimes)
+    settings = thread_settings(offered, request.threads, facts)
+    return parallel_settings(settings, Parallel(inter_op=request.inter_op, sessions=request.sessions), facts)
 
 
 def _activate(run: _Run, record: RunRecord, bench: Bench) -> RunRecord:
@@ -261,24 +277,26 @@ def _reuse_note(bench: Bench) -> tuple[str, ...]:
     return (f"{count} measurements came from the ledger (same files, device and settings); --fresh repeats them.",)
 
 
-def _keep_best(record: RunRecord, selection: Selection, workspace: Workspace) -> None:
+def keep_best(record: RunRecord, selection: Selection, workspace: Workspace) -> None:
     """The best so far as a plain file, whatever happens next."""
     if selection.best_so_far is None:
         return
     best: Assessment = selection.assessment(selection.best_so_far)
     settings = documents.plain(best.candidate.settings)
     told = {"settings": settings, "meets_budget": best.feasible, "reason": best.reason}
-    _write_best(workspace, record.run_id, best.candidate.variant, told)
+    write_best(workspace, record.run_id, best.candidate.variant, told)
 
 
-def _write_best(workspace: Workspace, run_id: str, variant: Variant, told: Mapping[str, Any]) -> None:
+def write_best(workspace: Workspace, run_id: str, variant: Variant, told: Mapping[str, Any]) -> None:
+    """The best so far of a run as a plain file, with what is known of it."""
     folder, artifact = workspace.run_folder(run_id), variant.artifact
     documents.write_atomically(folder / f"best.{artifact.format}", workspace.artifacts.path(artifact).read_bytes())
     about = {"variant": documents.plain(variant), **told}
     documents.write_atomically(folder / "best.json", json.dumps(about, indent=2).encode())
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Versions of the libraries here, for the record."""
     found = {}
     for name in _TOOLS:
         try:

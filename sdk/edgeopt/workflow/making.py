@@ -6,23 +6,24 @@ A family is recipes that differ in calibration alone: they give the same layers,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeopt.child import Progress
 from edgeopt.core.device import DeviceFacts
 from edgeopt.core.model import Artifact
-from edgeopt.core.recipe import PassSpec, Recipe
+from edgeopt.core.recipe import BASELINE, PassSpec, Recipe
 from edgeopt.core.variant import Provenance, Rejection, Variant
 from edgeopt.errors import ChildError, ParityError, PassError
-from edgeopt.graph.evaluate import evaluate_onnx
-from edgeopt.passes.make import Made, MakeContext, make_variant
-from edgeopt.passes.recover import Goal, recover
+from edgeopt.passes.make import Made, MakeContext
+from edgeopt.passes.recover import keep_ranking
 from edgeopt.passes.registry import pass_class
 from edgeopt.passes.tools import tool_versions
 from edgeopt.store.keys import variant_key
 from edgeopt.workflow.counting import counted
+from edgeopt.workflow.executors._base import Order, Promise, Repair
+from edgeopt.workflow.executors.here import context_of
 from edgeopt.workflow.preparing import Prepared
 from edgeopt.workflow.request import Request
 from edgeopt.workflow.workspace import Workspace
@@ -71,18 +72,7 @@ class Maker:
     @property
     def context(self) -> MakeContext:
         """Data, device and folders for the passes."""
-        return MakeContext(
-            golden=self.path(self.prepared.golden),
-            cache=self.workspace.cache_folder("passes"),
-            calibration=self.path(self.prepared.calibration) if self.calibrated else None,
-            machine=self.facts.machine,
-            isa=self.facts.isa,
-            seed=self.request.seed,
-            trainable=self.trainable,
-            training=self.path(self.prepared.training) if self.prepared.training else None,
-            loss=self.request.data.loss or "",
-            on_progress=self.on_progress,
-        )
+        return context_of(self._order(BASELINE), self.on_progress)
 
     @property
     def calibrated(self) -> bool:
@@ -100,13 +90,20 @@ class Maker:
 
     def judge(self, recipe: Recipe) -> Variant | Rejection | Judged:
         """Make a recipe as it is, or take it from the ledger where the very same was made and its file is there."""
+        return self.judging(recipe)()
+
+    def judging(self, recipe: Recipe) -> Callable[[], Variant | Rejection | Judged]:
+        """Have the executor begin with that; what is returned waits for it."""
         known = self.workspace.ledger.variant(self._key(recipe))
         if isinstance(known, Variant) and self.workspace.artifacts.has(known.artifact.digest):
-            return known
+            return lambda: known
+        promise = self.workspace.executor.submit(self._order(recipe), self.on_progress)
+        return lambda: self._judged(recipe, promise)
+
+    def _judged(self, recipe: Recipe, promise: Promise) -> Rejection | Judged:
         try:
-            made = make_variant(self.source, recipe, self.context)
-            metric = self.prepared.summary.metric
-            return Judged(recipe, made, evaluate_onnx(made.path, self.path(self.prepared.evaluation), metric).value)
+            answer = promise.result()
+            return Judged(recipe, answer.made, answer.value)
         except ParityError as error:
             if self.request.budget.max_drop is not None and recipe.recover:
                 return Judged(recipe, None, -math.inf)
@@ -119,17 +116,21 @@ class Maker:
         limit = self.request.budget.max_drop
         return limit is not None and judged.recipe.recover and self.prepared.baseline - judged.value > limit
 
-    def recovered(self, judged: Judged) -> Judged | Rejection:
-        """Give the layers that lose most back to float until the budget holds."""
-        summary, limit = self.prepared.summary, self.request.budget.max_drop
+    def recovering(self, judged: Judged) -> Callable[[], Judged | Rejection]:
+        """Have the executor give the layers that lose most back to float until the budget holds; waits for it."""
+        limit, value = self.request.budget.max_drop, None if judged.made is None else judged.value
         assert limit is not None
-        goal = Goal(self.path(self.prepared.evaluation), summary.metric, self.prepared.baseline, limit)
-        quantised = None if judged.made is None else (judged.made, judged.value)
+        repair = Repair(self.prepared.baseline, limit, judged.made, value)
+        promise = self.workspace.executor.submit(replace(self._order(judged.recipe), repair=repair))
+        return lambda: self._recovered(judged, promise)
+
+    def _recovered(self, judged: Judged, promise: Promise) -> Judged | Rejection:
         try:
-            recovery = recover(self.source, judged.recipe, self.context, goal, quantised=quantised)
+            answer = promise.result()
+            keep_ranking(self.source, judged.recipe, self.context, answer.ranking)
         except (PassError, ChildError) as error:
             return Rejection(judged.recipe.name, "pass", str(error))
-        return replace(judged, made=recovery.made, value=recovery.value, notes=(recovery.summary,))
+        return replace(judged, made=answer.made, value=answer.value, notes=answer.notes)
 
     def finished(self, judged: Judged) -> Variant | Rejection:
         """The variant, kept in the ledger; or why it is hopeless."""
@@ -158,6 +159,27 @@ class Maker:
         points = (self.prepared.baseline - judged.value) * 100
         return f"loses {points:.1f} points of {self.prepared.summary.metric} on the host"
 
+    def _order(self, recipe: Recipe) -> Order:
+        return Order(
+            recipe=recipe,
+            files=self._files(),
+            cache=self.workspace.cache_folder("passes"),
+            metric=self.prepared.summary.metric,
+            machine=self.facts.machine,
+            isa=self.facts.isa,
+            seed=self.request.seed,
+            loss=self.request.data.loss or "",
+        )
+
+    def _files(self) -> Mapping[str, Path]:
+        """What passes may need, by role."""
+        prepared = self.prepared
+        named = {"source": prepared.model.artifact, "golden": prepared.golden, "evaluation": prepared.evaluation}
+        named |= {"calibration": prepared.calibration} if self.calibrated else {}
+        named |= {"training": prepared.training} if prepared.training else {}
+        files = {role: self.path(artifact) for role, artifact in named.items()}
+        return files | ({"trainable": self.trainable} if self.trainable else {})
+
     def _key(self, recipe: Recipe) -> str:
         max_drop = self.request.budget.max_drop
         return variant_key(self._provenance(recipe), isa=self.facts.isa, max_drop=max_drop)
@@ -185,15 +207,30 @@ def settle(
         outcomes: Variants, rejections, and what was judged.
     """
     families = [_family(recipe) for recipe in recipes]
-    settled: list[Variant | Rejection] = []
+    settling: list[Callable[[], Variant | Rejection]] = []
     for family, outcome in zip(families, outcomes, strict=True):
-        if not isinstance(outcome, Judged):
-            settled.append(outcome)
-        elif not maker.misses(outcome):
-            settled.append(maker.finished(outcome))
-        else:
-            members = [other for key, other in zip(families, outcomes, strict=True) if key == family]
-            settled.append(_recovered_or_told(maker, outcome, _best(maker, members)))
+        members = [other for key, other in zip(families, outcomes, strict=True) if key == family]
+        settling.append(_settling(maker, outcome, members))
+    return [settled() for settled in settling]
+
+
+def _settling(
+    maker: Maker, outcome: Variant | Rejection | Judged, members: Sequence[Variant | Rejection | Judged]
+) -> Callable[[], Variant | Rejection]:
+    """Begin with what is left to do for an outcome; what is returned waits for it."""
+    if not isinstance(outcome, Judged):
+        return lambda: outcome
+    if not maker.misses(outcome):
+        return lambda: maker.finished(outcome)
+    best = _best(maker, members)
+    if best is not outcome:
+        return lambda: _told(maker, outcome, best)
+    recovering = maker.recovering(outcome)
+
+    def settled() -> Variant | Rejection:
+        recovered = recovering()
+        return recovered if isinstance(recovered, Rejection) else maker.finished(recovered)
+
     return settled
 
 
@@ -213,10 +250,7 @@ def _best(maker: Maker, members: Sequence[Variant | Rejection | Judged]) -> Vari
     return holding[0] if holding else max(missing, key=lambda member: member.value)
 
 
-def _recovered_or_told(maker: Maker, judged: Judged, best: Variant | Judged) -> Variant | Rejection:
-    if best is not judged:
-        name = best.name if isinstance(best, Variant) else best.recipe.name
-        reason = f"{maker.loss(judged)}; {name}, which differs in calibration alone, loses no more"
-        return Rejection(judged.recipe.name, "host_accuracy", reason)
-    recovered = maker.recovered(judged)
-    return recovered if isinstance(recovered, Rejection) else maker.finished(recovered)
+def _told(maker: Maker, judged: Judged, best: Variant | Judged) -> Rejection:
+    name = best.name if isinstance(best, Variant) else best.recipe.name
+    reason = f"{maker.loss(judged)}; {name}, which differs in calibration alone, loses no more"
+    return Rejection(judged.recipe.name, "host_accuracy", reason)

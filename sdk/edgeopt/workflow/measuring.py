@@ -50,6 +50,7 @@ class Bench:
         fresh: Measure again what the ledger knows.
         listener: Hears of progress.
         reused: Keys that the ledger answered, for the user to know.
+        first_launch: Number of this board's first launch in finals: boards of one kind may be the same to the ledger.
     """
 
     workspace: Workspace
@@ -62,6 +63,7 @@ class Bench:
     fresh: bool
     listener: Listener
     reused: set[str] = dataclasses.field(default_factory=set)
+    first_launch: int = 0
 
     def measure(self, variant: Variant, settings: Settings, plan: Plan, launch: int = 0) -> Measurement:
         """One launch, from the ledger or from the device.

@@ -18,6 +18,7 @@ from edgeopt.graph.work import work_of
 from edgeopt.passes.tools import tool_versions
 from edgeopt.remote.client import connect
 from edgeopt.workflow.bounding import within_size
+from edgeopt.workflow.executors import check_executor
 from edgeopt.workflow.filtering import unless_twin, without_siblings
 from edgeopt.workflow.latency_table import with_measured_widths
 from edgeopt.workflow.layer_figures import layer_figures
@@ -110,9 +111,10 @@ def make_variants(
         allowed.append(Rejection(recipe.name, "rule", reason) if reason else recipe)
     allowed, times = with_measured_widths(allowed, maker, profile, listener)
     listener.stage("Making variants", len(recipes))
+    begun = [one if isinstance(one, Rejection) else maker.judging(one) for one in allowed]
     judged: list[Variant | Rejection | Judged] = []
-    for one in allowed:
-        judged.append(one if isinstance(one, Rejection) else maker.judge(one))
+    for one, wait in zip(allowed, begun, strict=True):
+        judged.append(wait if isinstance(wait, Rejection) else wait())
         listener.advance(one.name)
     outcomes: list[Variant | Rejection] = [original_variant(maker, profile)]
     made = [recipe if isinstance(one, Rejection) else one for recipe, one in zip(recipes, allowed, strict=True)]
@@ -164,12 +166,15 @@ def optimize_into(
         EdgeoptError: The model, the samples or the target cannot be used.
     """
     request.check()
+    check_executor(request.executor)
     aim = resolve_target(request.target, workspace.inventory, request.profile)
     with connect(aim.device) as connection:
         facts = connection.probe()
     said = listener or Silence()
     profile = profile_for(aim, facts, request.target, said)
-    made = make_variants(request, prepare(request, workspace, said), facts, profile, workspace, said)
+    prepared = prepare(request, workspace, said)
+    with workspace.executing(request.executor) as working:
+        made = make_variants(request, prepared, facts, profile, working, said)
     folder.mkdir(parents=True, exist_ok=True)
     for variant in made.variants:
         shutil.copyfile(

@@ -108,7 +108,7 @@ class Request:
 
     Attributes:
         model: As for `edgeopt.graph.source.load_model`: a file, a SavedModel or ``file.py:function``.
-        target: Device, profile, ``user@host`` or ``local``.
+        target: Device, profile, ``user@host`` or ``local``; several for `deploy_kinds`.
         data: The samples.
         budget: The limits and the objective.
         app: Name that applications on the device load the winner by; ``None`` takes the model's.
@@ -128,6 +128,8 @@ class Request:
         seed: Of the data split and every random choice.
         activate: Whether the winner becomes active on the device.
         fresh: Measure again what the ledger knows.
+        one_for_all: Of several kinds of boards: one winner for all of them instead of one for each.
+        executor: Where variants are made and judged: ``here``, ``pool:N``, ``ray:auto`` or ``ray://HOST:PORT``.
     """
 
     model: str
@@ -150,6 +152,8 @@ class Request:
     seed: int = 0
     activate: bool = True
     fresh: bool = False
+    one_for_all: bool = False
+    executor: str = "here"
 
     def check(self) -> None:
         """Refuse values that no later step could use.
@@ -183,8 +187,14 @@ class Request:
         return self.launches or ROUNDS[self.effort]
 
     def key(self) -> str:
-        """Digest of everything that decides what the run does: the same command resumes the same run."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """Digest of everything that decides what the run does: the same command resumes the same run.
+
+        Where the work is done does not decide it.
+        """
+        fields = {name: value for name, value in asdict(self).items() if name != "executor"}
+        if not self.one_for_all:
+            del fields["one_for_all"]  # as the key was before there was such a thing
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
     def command_line(self) -> str:
         """The command that does the same again."""
@@ -218,6 +228,7 @@ class Request:
             "--seed": self.seed or None,
             "--calibration": data.calibration_samples if data.calibration_samples != 128 else None,
             "--evaluation": data.evaluation_samples if data.evaluation_samples != 1000 else None,
+            "--executor": self.executor if self.executor != "here" else None,
         }
         for option, value in options.items():
             words += [option, str(value)] if value is not None else []
@@ -226,6 +237,7 @@ class Request:
         for path in self.candidates:
             words += ["--candidate", path]
         flags = {"--overlap": data.overlap, "--random-data": data.random, "--no-activate": not self.activate}
+        flags["--one-for-all"] = self.one_for_all
         return shlex.join(words + [flag for flag, given in flags.items() if given])
 
 

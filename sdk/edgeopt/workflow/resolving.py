@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass
 
 from edgeopt.core.device import LOCAL, Device, DeviceFacts
@@ -27,6 +28,19 @@ class Aim:
     profile: Profile | None
 
 
+_SELECTS = re.compile(r"[=*?]|\bin\s*\(")
+
+
+def names_several(target: str) -> bool:
+    """Whether a target is a list of devices or a selector of the inventory (`kinds.targets.boards_named`)."""
+    return "," in target or selects(target)
+
+
+def selects(target: str) -> bool:
+    """Whether it is a selector, such as ``label=shop`` or ``name=press-*``."""
+    return bool(_SELECTS.search(target))
+
+
 def resolve_target(target: str, inventory: Inventory, profile_name: str | None = None) -> Aim:
     """Look `target` up: a device, ``user@host``, else a profile or a family of profiles.
 
@@ -43,11 +57,16 @@ def resolve_target(target: str, inventory: Inventory, profile_name: str | None =
     fitting = [d for d in inventory.devices() if d.profile in {p.name for p in profiles}]
     if len(fitting) > 1:
         names = ", ".join(d.name for d in fitting)
-        raise UsageError(f"--target {target!r} fits several devices: {names}.", remedy="Name one of them.")
+        raise UsageError(
+            f"--target {target!r} fits several devices: {names}.",
+            remedy=f"Name one of them, or deploy to all: --target {names.replace(', ', ',')}.",
+        )
     if fitting:
         return Aim(fitting[0], named or find_profile(str(fitting[0].profile)))
     if profiles:
         return Aim(LOCAL, named or (profiles[0] if len(profiles) == 1 else None))
+    if names_several(target):
+        raise UsageError(f"--target {target!r} names several boards.", remedy="Name one; edgeopt deploy takes several.")
     known = [*(d.name for d in inventory.devices()), *(name for p in load_profiles() for name in (p.name, p.target))]
     near = difflib.get_close_matches(target, known, n=1)
     hint = f"Did you mean {near[0]}? If not, add your board" if near else "Add your board"

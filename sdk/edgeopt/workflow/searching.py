@@ -5,14 +5,18 @@ Trials are those of a study, which other hosts with boards of the same kind may 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgeopt.core.budget import Budget
 from edgeopt.core.space import Space, Trial
+from edgeopt.core.study import Claim
 from edgeopt.core.variant import Rejection, Variant
 from edgeopt.errors import UsageError
 from edgeopt.passes.space_files import read_space, shipped_spaces
@@ -22,7 +26,7 @@ from edgeopt.selection.strategies import strategy
 from edgeopt.selection.wording import points
 from edgeopt.workflow.request import SearchRequest
 from edgeopt.workflow.studying import Study, warmed
-from edgeopt.workflow.trying import Clock, Field, fastest, fitting, made_of, recipe_of, tried
+from edgeopt.workflow.trying import Clock, Field, fastest, fitting, making, recipe_of, tried
 
 FINALISTS = 6
 """Points of the Pareto front that are made once more by their final recipe, least of the objective first."""
@@ -91,21 +95,57 @@ def search(
     field.keep(trials)
     field.listener.stage(f"Searching {space.name}", max(0, bound - len(trials)))
     settings, began = fastest(field), clock()
-    while not _over(trials, wanted, clock() - began):
-        claim = study.next(ask, space, seed=field.maker.request.seed, bound=bound)
-        if claim is None:
-            break
-        with study.working(claim):
-            outcome = tried(field, space, settings, claim.trial, clock=clock, before=trials)
+
+    def next_claim() -> Claim | None:
+        if _over(study.trials(), wanted, clock() - began):
+            return None
+        return study.next(ask, space, seed=field.maker.request.seed, bound=bound)
+
+    with contextlib.closing(_made_ahead(field, space, study, next_claim)) as ahead:
+        for claim, made in ahead:
+            outcome = tried(field, made(), settings, claim.trial, clock=clock, before=trials)
             study.finish(claim, outcome.trial)
-        trials = study.trials()
-        if outcome.variant and _leads(outcome.trial, trials):
-            field.hold(outcome.trial, outcome.variant)
-        if len(trials) <= _ALL_KEPT or len(trials) % (len(trials) // _ALL_KEPT) == 0:
-            field.keep(trials)
-        field.listener.advance(_line(outcome.trial, field.budget))
+            trials = study.trials()
+            if outcome.variant and _leads(outcome.trial, trials):
+                field.hold(outcome.trial, outcome.variant)
+            if len(trials) <= _ALL_KEPT or len(trials) % (len(trials) // _ALL_KEPT) == 0:
+                field.keep(trials)
+            field.listener.advance(_line(outcome.trial, field.budget))
+    trials = study.trials()
     field.keep(trials)
     return trials, tuple(_final(field, space, trial) for trial in _best(trials))
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A trial that is being made, and what keeps it ours meanwhile."""
+
+    claim: Claim
+    made: Callable[[], Variant | Rejection]
+    ours: contextlib.ExitStack
+
+
+def _made_ahead(
+    field: Field, space: Space, study: Study, next_claim: Callable[[], Claim | None]
+) -> Generator[tuple[Claim, Callable[[], Variant | Rejection]], None, None]:
+    """Trials in the order in which they were claimed, while as many of the next are being made as the executor bears.
+
+    Where the one that was given fails, all are given back.
+    """
+    width, begun = field.maker.workspace.executor.width, deque[_Begun]()
+    with contextlib.ExitStack() as given_back:
+        while True:
+            while len(begun) < width and (claim := next_claim()):
+                ours = contextlib.ExitStack()
+                ours.enter_context(study.working(claim))
+                given_back.push(ours)
+                recipe = recipe_of(space, claim.trial, f"{space.name}-{claim.trial.number}")
+                begun.append(_Begun(claim, making(field, recipe), ours))
+            if not begun:
+                return
+            first = begun.popleft()
+            yield first.claim, first.made
+            first.ours.close()
 
 
 def _over(trials: Sequence[Trial], wanted: SearchRequest, seconds: float) -> bool:
@@ -134,7 +174,7 @@ def _final(field: Field, space: Space, trial: Trial) -> Variant | Rejection:
     recipe = recipe_of(space, trial, trial.variant, final=True)
     if recipe != recipe_of(space, trial, trial.variant):
         recipe = dataclasses.replace(recipe, name=f"{trial.variant}-final")
-    return made_of(field, recipe)
+    return making(field, recipe)()
 
 
 def _line(trial: Trial, budget: Budget) -> str:

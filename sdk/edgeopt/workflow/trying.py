@@ -134,13 +134,19 @@ class Outcome:
 
 
 def tried(
-    field: Field, space: Space, settings: Settings, trial: Trial, *, clock: Clock, before: Sequence[Trial] = ()
+    field: Field,
+    made: Variant | Rejection,
+    settings: Settings,
+    trial: Trial,
+    *,
+    clock: Clock,
+    before: Sequence[Trial] = (),
 ) -> Outcome:
-    """Make a point, measure it beside the original unless it cannot win, and say what it gave.
+    """Measure what a point gave beside the original unless it cannot win, and judge it.
 
     Args:
         field: What the search works with.
-        space: What the point is of.
+        made: What the point gave here.
         settings: How it is run.
         trial: The point.
         clock: Seconds.
@@ -149,7 +155,6 @@ def tried(
     Raises:
         DeviceError: The device cannot be reached, or somebody else has it.
     """
-    made = made_of(field, recipe_of(space, trial, f"{space.name}-{trial.number}"))
     if isinstance(made, Rejection):
         return Outcome(dataclasses.replace(trial, excess=UNKNOWN_EXCESS, reason=made.reason))
     bounds = Bounds(field.budget, machine_of(field.maker.facts, field.profile))
@@ -177,12 +182,14 @@ def _judged(field: Field, trial: Trial, measured: Sequence[Candidate], made: Var
     return Outcome(dataclasses.replace(told, objectives=objectives, excess=excess), made)
 
 
-def made_of(field: Field, recipe: Recipe) -> Variant | Rejection:
-    """What a recipe gives, or why the device is not asked about it."""
+def making(field: Field, recipe: Recipe) -> Callable[[], Variant | Rejection]:
+    """Have the executor begin with a recipe; what is returned waits for the variant, or why there is none."""
     target = registry.target(field.profile.target)
     maker = field.maker
     if reason := target.rules(
         field.profile, maker.facts, model_facts(maker.prepared, calibrated=maker.calibrated), recipe
     ):
-        return Rejection(recipe.name, "rule", reason)
-    return settle(maker, [recipe], [maker.judge(recipe)])[0]
+        refused = Rejection(recipe.name, "rule", reason)
+        return lambda: refused
+    judged = maker.judging(recipe)
+    return lambda: settle(maker, [recipe], [judged()])[0]

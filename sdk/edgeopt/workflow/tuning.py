@@ -24,8 +24,8 @@ from edgeopt.workflow.preparing import model_facts
 from edgeopt_targets import registry
 
 _FALLBACK_LEVEL = "extended"
-_LEADERS = 2
-_FINALIST_NOISE = 0.05
+LEADERS = 2
+FINALIST_NOISE = 0.05
 """Assumed while finalists are picked; a constant, so that the same command picks the same ones again."""
 
 _FAR_BEHIND = 1.5
@@ -95,7 +95,7 @@ def measure_all(
     """
     expected = foresight(bench)
     plans = [(variant, readers(bench, settings, variant)) for variant in variants]
-    board = Board(None if plans[0][1] else _reference(bench, variants[0]))
+    board = Board(None if plans[0][1] else reference(bench, variants[0]))
     bench.listener.stage("Measuring", sum(len(suited) for _, suited in plans))
     bounds = Bounds(bench.budget, expected.machine)
     rejections = []
@@ -105,15 +105,15 @@ def measure_all(
             bench.listener.advance(f"{variant.name}: not tried, {reason}")
         if reason and not hopeful:
             rejections.append(Rejection(variant.name, "roofline", reason))
-        _quick_round(bench, board, variant, hopeful)
+        quick_round(bench, board, variant, hopeful)
     forecast = expected.forecast((board.variants[key], first) for key, (first, *_) in board.quick.items())
     if effort != QUICK.name:
-        leaders = schedule.finalists(board.candidates(), bench.budget, noise=_FINALIST_NOISE, limit=_LEADERS)
+        leaders = schedule.finalists(board.candidates(), bench.budget, noise=FINALIST_NOISE, limit=LEADERS)
         _try_variations(bench, board, leaders)
     if effort == FULL.name:
         _standard_round(bench, board)
     _finals(bench, board, FINALS[effort], launches)
-    return Measured(board.candidates(), _learned_noise(bench, board), forecast, tuple(rejections))
+    return Measured(board.candidates(), learned_noise(bench, board), forecast, tuple(rejections))
 
 
 def _hopeful(
@@ -136,7 +136,7 @@ def readers(bench: Bench, settings: Sequence[Settings], variant: Variant) -> lis
     return [one for one in settings if one.runtime in able and reads(one.runtime, variant.artifact.format)]
 
 
-def _reference(bench: Bench, original: Variant) -> Accuracy | None:
+def reference(bench: Bench, original: Variant) -> Accuracy | None:
     """Accuracy of the original here, for a device none of whose runtimes reads it; a fidelity needs none."""
     metric, artifacts = bench.prepared.summary.metric, bench.workspace.artifacts
     if metric == "fidelity":
@@ -146,17 +146,17 @@ def _reference(bench: Bench, original: Variant) -> Accuracy | None:
     return Accuracy(metric, found.value, found.per_sample, found.extra, len(found.per_sample))
 
 
-def _learned_noise(bench: Bench, board: Board) -> float:
+def learned_noise(bench: Bench, board: Board) -> float:
     """The noise of this run where its finals tell it, else the least that this board has ever shown."""
     fingerprint, ledger = bench.facts.fingerprint, bench.workspace.ledger
     before, seen = ledger.device_noise(fingerprint), _noise_of_finals(board)
     if seen is None:
-        return _FINALIST_NOISE if before is None else before
+        return FINALIST_NOISE if before is None else before
     ledger.remember_device_noise(fingerprint, seen if before is None else min(seen, before))
     return seen
 
 
-def _quick_round(bench: Bench, board: Board, variant: Variant, settings: Sequence[Settings]) -> None:
+def quick_round(bench: Bench, board: Board, variant: Variant, settings: Sequence[Settings]) -> None:
     """One launch for each setting; the evaluation set runs until one launch of each runtime has been through it.
 
     Each runtime after the first begins at the threads that were best so far; one that is far behind there is not tried
@@ -183,7 +183,7 @@ def _quick_launch(bench: Bench, board: Board, variant: Variant, chosen: Settings
     plan = QUICK if evaluate else QUICK.without_evaluation()
     measurement = bench.measure(variant, chosen, plan)
     key = board.add(variant, chosen, measurement, final=False)
-    bench.listener.advance(_line(key, measurement))
+    bench.listener.advance(line(key, measurement))
     if _may_be_the_optimiser(measurement) and chosen.graph_optimisation == "all":
         others = registry.target(bench.profile.target).variations(bench.profile, chosen)
         for gentler in [one for one in others if one.graph_optimisation == _FALLBACK_LEVEL]:
@@ -196,7 +196,8 @@ def _may_be_the_optimiser(measurement: Measurement) -> bool:
     return not measurement.ok and not measurement.status.startswith("timeout:")
 
 
-def _line(key: str, measurement: Measurement) -> str:
+def line(key: str, measurement: Measurement) -> str:
+    """What a launch gave, for the progress display."""
     if measurement.latency is None or not measurement.ok:
         reason = measurement.detail or (measurement.correctness.reason if measurement.correctness else "")
         return f"{key}: {measurement.status} {reason}".rstrip()
@@ -224,27 +225,27 @@ def _try_variations(bench: Bench, board: Board, leaders: Sequence[str]) -> None:
 def _standard_round(bench: Bench, board: Board) -> None:
     """One longer launch of each that may still win, so that the long finals are between the right ones."""
     limit = schedule.survivors(len(board.variants))
-    keys = schedule.finalists(board.candidates(), bench.budget, noise=_FINALIST_NOISE, limit=limit)
+    keys = schedule.finalists(board.candidates(), bench.budget, noise=FINALIST_NOISE, limit=limit)
     bench.listener.stage("Measuring survivors", len(keys))
     for key in keys:
         measurement = bench.measure(board.variants[key], board.settings[key], STANDARD.without_evaluation())
         board.add(board.variants[key], board.settings[key], measurement, final=False)
-        bench.listener.advance(_line(key, measurement))
+        bench.listener.advance(line(key, measurement))
 
 
 def _finals(bench: Bench, board: Board, plan: Plan, launches: int) -> None:
     """Interleaved launches, each in a fresh process; once more where the board drifted in the meantime."""
-    keys = schedule.finalists(board.candidates(), bench.budget, noise=_FINALIST_NOISE)
+    keys = schedule.finalists(board.candidates(), bench.budget, noise=FINALIST_NOISE)
     for block in range(_BLOCKS):
         board.finals.clear()
-        _race(bench, board, keys, plan, range(block * launches, (block + 1) * launches))
+        race(bench, board, keys, plan, range(block * launches, (block + 1) * launches))
         drifted = [key for key in keys if _drifted(board.finals[key])]
         if len(drifted) < len(keys):
             return
         bench.listener.note("The board became faster or slower during the finals.")
 
 
-def _race(bench: Bench, board: Board, keys: Sequence[str], plan: Plan, launches: range) -> None:
+def race(bench: Bench, board: Board, keys: Sequence[str], plan: Plan, launches: range) -> None:
     """Rounds of launches, to and fro, until one is left that may win; the original runs along for comparison."""
     bench.listener.stage("Finals, interleaved", len(keys) * len(launches))
     hopeful = keys
@@ -254,7 +255,7 @@ def _race(bench: Bench, board: Board, keys: Sequence[str], plan: Plan, launches:
             chosen = plan if place == 0 else plan.without_evaluation()
             measurement = bench.measure(board.variants[key], board.settings[key], chosen, launch)
             board.add(board.variants[key], board.settings[key], measurement, final=True)
-            bench.listener.advance(_line(key, measurement))
+            bench.listener.advance(line(key, measurement))
         hopeful = schedule.racing([board.finalist(key) for key in running], bench.budget)
         if len(hopeful) == 1 < len(keys):
             bench.listener.note(f"{hopeful[0]} wins for sure after {place + 1} of {len(launches)} rounds.")
@@ -267,4 +268,4 @@ def _race(bench: Bench, board: Board, keys: Sequence[str], plan: Plan, launches:
 def _drifted(launches: Sequence[Measurement]) -> bool:
     """Whether the last launch of a candidate differs from its first by more than the board's noise."""
     medians = [launch.latency.median_ns for launch in launches if launch.latency is not None]
-    return len(medians) > 1 and schedule.drift(medians[0], medians[-1], _FINALIST_NOISE)
+    return len(medians) > 1 and schedule.drift(medians[0], medians[-1], FINALIST_NOISE)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -11,6 +13,9 @@ from edgeopt.home import home
 from edgeopt.remote.inventory import Inventory
 from edgeopt.store.artifacts import ArtifactStore
 from edgeopt.store.ledger import Ledger
+from edgeopt.workflow.executors import open_executor
+from edgeopt.workflow.executors._base import Executor
+from edgeopt.workflow.executors.here import Here
 
 
 @dataclass(frozen=True)
@@ -22,12 +27,14 @@ class Workspace:
         artifacts: Files by digest.
         ledger: Everything measured and decided.
         inventory: The devices.
+        executor: Where variants are made and judged.
     """
 
     root: Path
     artifacts: ArtifactStore
     ledger: Ledger
     inventory: Inventory
+    executor: Executor = field(default_factory=Here)
 
     @classmethod
     def open(cls, root: Path | None = None, ledger_url: str | None = None) -> Workspace:
@@ -54,6 +61,17 @@ class Workspace:
         path = self.root / "cache" / name
         path.mkdir(parents=True, exist_ok=True)
         return path
+
+    @contextlib.contextmanager
+    def executing(self, executor: str) -> Iterator[Workspace]:
+        """The same with an executor that works for the length of the block.
+
+        Raises:
+            UsageError: It is not known.
+            ToolError: Ray is not installed, there is no cluster, or its nodes do not have what we have.
+        """
+        with open_executor(executor, self.cache_folder("made")) as opened:
+            yield replace(self, executor=opened)
 
     def __enter__(self) -> Workspace:
         return self

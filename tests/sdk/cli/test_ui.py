@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import signal
 import socket
 import sqlite3
 from pathlib import Path
@@ -12,7 +10,7 @@ import pytest
 
 from support.bad_input import refused
 from support.command import Command
-from support.local_page import serving, start
+from support.local_page import serving
 
 
 @pytest.fixture
@@ -20,10 +18,14 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
     return Command(capsys)
 
 
-def test_ctrl_c_ends_it_at_once_with_exit_code_0(tmp_path: Path) -> None:
+def test_ctrl_c_ends_it_with_exit_code_0_and_its_port_is_free_at_once(tmp_path: Path) -> None:
     with serving(tmp_path) as served:
         assert served.ask("/", cookie=served.cookie())[0] == 200
+        port = str(served.port)
         assert served.end() == (0, "Ended.\n")
+    with serving(tmp_path, "--port", port) as again:
+        assert f":{port}/?token=" in again.url
+        assert again.query != served.query  # the token is another one
 
 
 def test_a_port_that_is_taken_is_one_clear_error(command: Command, edgeopt_home: Path) -> None:
@@ -51,16 +53,3 @@ def test_a_ledger_of_a_newer_version_is_refused_and_left_as_it_is(command: Comma
     refused(command("ui", "--port", "0", "--no-browser"), 2, "schema 999", "Update edgeopt")
     with sqlite3.connect(ledger) as connection:
         assert connection.execute("SELECT version FROM edgeopt_schema").fetchall() == [(999,)]
-
-
-def test_a_port_is_free_again_when_it_has_ended(tmp_path: Path) -> None:
-    with serving(tmp_path) as served:
-        served.ask("/")
-        port = str(served.port)
-        served.end()
-    process = start(tmp_path, "--port", port)
-    assert process.stdout is not None
-    said = "".join(iter(process.stdout.readline, "}\n")) + "}"
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
-    assert f":{port}/?token=" in json.loads(said)["url"]

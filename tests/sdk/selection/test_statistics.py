@@ -112,3 +112,12 @@ def test_noise_is_the_largest_difference_between_two_valid_launches() -> None:
     crashed = measurement("original", None, status="crash")
     assert launch_noise([*taken, spoiled, crashed]) == pytest.approx(0.04)
     assert launch_noise(taken[:1]) == 0.0
+
+
+def test_noise_does_not_grow_with_the_number_of_launches() -> None:
+    rng, found = random.Random(4), {3: 0.0, 12: 0.0}
+    for count in found:
+        for _ in range(300):
+            values = [int(1e6 * (1 + rng.gauss(0, 0.02))) for _ in range(count)]
+            found[count] += launch_noise([measurement("original", latency_of([value])) for value in values])
+    assert found[12] == pytest.approx(found[3], rel=0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Callable
@@ -163,6 +164,21 @@ def test_a_real_run_is_kept_as_it_goes(uri: str, client: Any, computer: Computer
     told = children[best.candidate.variant.name].data.metrics["latency_median_ms"]
     assert told == pytest.approx(best.latency_ns.value / 1e6)
     assert artifact(client, parent, "report.html") == page
+
+
+def test_a_bench_is_a_run_with_a_child_for_every_launch(
+    uri: str, client: Any, computer: Computer, task: Task, command: Command
+) -> None:
+    words = ("--plan", "quick", "--threads", "1", "--log-to", f"mlflow:{uri}", "--json")
+    done = command("bench", str(task.network), *words)
+    assert done.code == 0
+    measured = json.loads(done.stdout)["measurements"]
+    experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
+    (parent,) = client.search_runs([experiment], f"tags.`mlflow.runName` = 'bench {task.network}'")
+    children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert (parent.info.status, parent.data.params["plan"]) == ("FINISHED", "quick")
+    told = {child.info.run_name: child.data.metrics["latency_median_ms"] for child in children}
+    assert sorted(told.values()) == pytest.approx(sorted(one["latency"]["median_ns"] / 1e6 for one in measured))
 
 
 class _At(Heard):

@@ -115,9 +115,21 @@ def test_every_page_fits_and_the_browser_has_nothing_to_complain_of(
 
 def test_each_report_opens_from_the_list(served: Served, tab: Tab) -> None:
     tab.go(f"{served.base}/")
-    tab.read("document.querySelector('a[href$=\"7f3a/report\"]').click()")
-    tab.wait_for("document.title.includes('edgeopt run r-20260101-7f3a')")
+    tab.click("a[href$='7f3a/report']", "edgeopt run r-20260101-7f3a")
     tab.wait_for("window.Chart && !!Chart.getChart('chart')")  # the report's own page, its own policy, its own script
+
+
+def test_a_run_that_has_ended_shows_its_figures(served: Served, tab: Tab) -> None:
+    tab.go(f"{served.base}/runs/r-20260101-7f3a")
+    assert "3.11× faster than the original" in tab.text()
+    assert tab.read("document.querySelectorAll('.tiles li').length") == 5
+
+
+def test_a_run_at_work_has_a_report_so_far(served: Served, tab: Tab) -> None:
+    tab.go(f"{served.base}/runs/r-search")
+    tab.click("a.button", "edgeopt run r-search")
+    assert "… This run has not chosen yet." in tab.text()
+    assert "24 points were tried" in tab.text()
 
 
 def test_a_search_is_shown_with_what_it_tried(served: Served, tab: Tab) -> None:
@@ -145,8 +157,7 @@ def test_the_fleet_page_has_rollouts_with_their_boards_and_leads_to_the_rollouts
     text = tab.text()
     for part in ("1 rollout", "detector@1.4.0", "halted", "of 42", "shop-001", "no route to host"):
         assert part in text
-    tab.read("document.querySelector('#rollouts a').click()")
-    tab.wait_for("document.title.startsWith('detector@1.4.0: edgeopt rollout')")
+    tab.click("#rollouts a", "detector@1.4.0: edgeopt rollout")
     assert "Waves and gates" in tab.text()
 
 
@@ -155,8 +166,8 @@ def test_what_is_not_there_is_said_with_a_way_on(served: Served, tab: Tab, path:
     tab.go(served.base + path)
     assert served.ask(path, cookie=served.cookie())[0] == 404
     assert ("'nope'" in tab.text()) == ("nope" in path)
-    tab.read("document.querySelector('a.button').click()")
-    tab.wait_for("!!document.querySelector('#runs')")
+    tab.click("a.button", "Runs: edgeopt")
+    assert "r-search" in tab.text()
 
 
 def test_a_record_of_another_version_takes_only_its_own_page_along(home: Path, served: Served, tab: Tab) -> None:
@@ -207,6 +218,6 @@ def test_a_real_run_is_followed_from_its_beginning_to_its_report(computer: Compu
         tab.wait_for("document.querySelector('h1').innerText.includes('★')")
         process.communicate()
         assert tab.read("window.mine") == 1
-        assert "Activating" in tab.text()
-        tab.read("document.querySelector('a.button').click()")
-        tab.wait_for("document.title.startsWith('net on local')")
+        tab.wait_for("document.body.innerText.includes('Activating')")
+        tab.click("a.button", "net on local")
+        assert "Candidates, best first" in tab.text()

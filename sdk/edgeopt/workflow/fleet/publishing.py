@@ -13,7 +13,7 @@ from edgeopt.core.release import Release, ReleaseEntry
 from edgeopt.core.run import RunRecord
 from edgeopt.errors import StoreError, UsageError
 from edgeopt.remote.lockfile import locked
-from edgeopt.workflow.deciding import find_run
+from edgeopt.workflow.deciding import find_group, find_run
 from edgeopt.workflow.fleet import composing
 from edgeopt.workflow.fleet.auditing import audit_log, deed
 from edgeopt.workflow.fleet.composing import ReleaseRequest
@@ -65,8 +65,11 @@ def publish(request: ReleaseRequest, workspace: Workspace, *, now: Callable[[], 
 
 
 def _records(request: ReleaseRequest, workspace: Workspace) -> tuple[tuple[str, RunRecord], ...]:
-    """Pairs of profile and run, those without a profile of their own first."""
-    named = [("", name) for name in dict.fromkeys(request.runs)]
+    """Pairs of profile and run, those without a profile of their own first; a run for several boards is one a kind."""
+    groups = {name: find_group(name, workspace) for name in dict.fromkeys(request.runs)}
+    named = [
+        ("", one) for name, group in groups.items() for one in ([run.run_id for run in group.runs] if group else [name])
+    ]
     named += list(request.profiles.items())
     return tuple((profile, find_run(name, workspace)) for profile, name in named)
 

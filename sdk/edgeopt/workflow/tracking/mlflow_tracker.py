@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,14 @@ class MlflowTracker:
         """Mark a run that has not ended as killed; who takes it up again finds it."""
         if self._open:
             self._close(False, "KILLED")
+
+    def keep(self, whole: Entry, parts: Sequence[Entry]) -> None:
+        """Something that was tried outside of a run, all at once: one of MLflow's runs with a child for each part."""
+        self._parent = self._create(whole.name, time.time(), {"mlflow.source.name": "edgeopt"})
+        self._tell(self._parent, whole)
+        for part in parts:
+            self._tell(self._child(part), part)
+        self._close(True, "FAILED" if any(part.failed for part in parts) else "FINISHED")
 
     def _experiment_id(self, artifacts: str | None) -> str:
         found = self._client.get_experiment_by_name(EXPERIMENT)

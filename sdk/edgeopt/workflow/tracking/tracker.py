@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from edgeopt.core.run import RunRecord
@@ -88,17 +89,28 @@ class Forgiving:
             )
 
 
+@contextlib.contextmanager
+def failures_named(tracker: Tracker) -> Iterator[None]:
+    """For what is told after the deed and on purpose: a failure is an error of ours.
+
+    Raises:
+        StoreError: The tracker failed.
+    """
+    try:
+        yield
+    except Exception as error:  # of a library, its database or its server
+        raise StoreError(f"{tracker.place} failed: {in_short(error)}.", remedy="Say the same again.") from None
+
+
 def tell(tracker: Tracker, record: RunRecord, page: str) -> None:
     """Tell all of a run that is in the ledger.
 
     Raises:
         StoreError: The tracker failed.
     """
-    try:
+    with failures_named(tracker):
         tracker.saved(record)
         tracker.ended(record, page)
-    except Exception as error:  # of a library, its database or its server
-        raise StoreError(f"{tracker.place} failed: {in_short(error)}.", remedy="Say the same again.") from None
 
 
 def in_short(error: Exception) -> str:

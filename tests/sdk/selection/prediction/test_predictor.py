@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -91,6 +92,16 @@ def test_a_network_that_was_slow_once_says_nothing_of_the_order_of_its_forms() -
     tasks = network(77)
     before, after = Ridge(rows)(tasks), Ridge(busy)(tasks)
     assert [b / a for a, b in zip(before, after, strict=True)] == pytest.approx([after[0] / before[0]] * len(tasks))
+
+
+def test_a_new_board_begins_with_what_others_taught() -> None:
+    found = learned(ledger(slow_in_eight_bits, range(8)))
+    new = replace(BOARD, fingerprint="new board", cores=4)
+    for number in (3, 60):  # measured on the other board, and nowhere
+        tasks = [replace(task, machine=new) for task in network(number)]
+        told = rank_correlation(found(tasks), [slow_in_eight_bits(task) for task in tasks])
+        assert told is not None
+        assert told > 0.75
 
 
 def test_a_runtime_and_a_device_that_were_never_seen_are_predicted_too() -> None:
