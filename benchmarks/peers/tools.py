@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import subprocess
 import time
 import venv
@@ -13,6 +15,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 FOLDER = HERE / "weights"
 INSTALL_SECONDS, DEADLINE_SECONDS = 1200.0, 900.0
+
+_QUIET = {"OLIVE_DISABLE_TELEMETRY": "1"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Tool:
     makes: str
 
 
-_NNCF = ("nncf==3.4.0", "openvino==2026.4.1", "onnx==1.23.2", "onnxruntime==1.32.0", "numpy==1.26.4")
+_NNCF = ("nncf==3.4.0", "openvino==2026.4.1", "onnx==1.23.2", "onnxruntime==1.32.0", "numpy==1.26.4", "sympy")
 _OLIVE = ("olive-ai==0.13.0", "torch==2.13.0", "requests", "onnxruntime==1.32.0", "onnx==1.23.2")
 _NNCF_SCRIPT = ("python", str(HERE / "in_nncf.py"))
 _FILES = ("{source}", "{samples}", "{folder}")
@@ -106,7 +110,7 @@ def make(tool: Tool, source: Path, samples: Path, place: Path) -> Made:
     words = [word.format(source=source, samples=samples, folder=folder) for word in tool.words]
     began = time.monotonic()
     try:
-        _child([str(programs / words[0]), *words[1:]], DEADLINE_SECONDS)
+        _child([str(programs / words[0]), *words[1:]], DEADLINE_SECONDS, **_QUIET)
         problem = ""
     except (subprocess.SubprocessError, OSError) as error:
         problem = _last(error)
@@ -119,19 +123,20 @@ def make(tool: Tool, source: Path, samples: Path, place: Path) -> Made:
 def _environment(tool: Tool) -> Path:
     """Where the environment's programs are."""
     folder = FOLDER / "environments" / tool.environment
-    done = folder / "complete"
-    if not done.exists():
-        print(f"    installing {', '.join(tool.needs)}", flush=True)
+    done, needs = folder / "complete", " ".join(tool.needs)
+    if not (done.exists() and done.read_text() == needs):
+        print(f"    installing {needs}", flush=True)
         venv.create(folder, with_pip=True, clear=True)
-        _child([str(folder / "bin" / "python"), "-m", "pip", "install", "-q", *tool.needs], INSTALL_SECONDS)
-        done.touch()
+        words = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q", *tool.needs]
+        _child(words, INSTALL_SECONDS, HOME=pwd.getpwuid(os.getuid()).pw_dir)  # the user's settings of pip
+        done.write_text(needs)
     return folder / "bin"
 
 
-def _child(words: Sequence[str], seconds: float) -> None:
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(FOLDER / "home"), "OLIVE_DISABLE_TELEMETRY": "1"}
-    (FOLDER / "home").mkdir(parents=True, exist_ok=True)
-    subprocess.run(words, capture_output=True, text=True, timeout=seconds, check=True, env=environment)
+def _child(words: Sequence[str], seconds: float, **environment: str) -> None:
+    subprocess.run(
+        words, capture_output=True, text=True, timeout=seconds, check=True, env={**os.environ, **environment}
+    )
 
 
 def _last(error: Exception) -> str:
