@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 LONG_FILES = "tests/workflow"
+LONG_SECONDS = 3600
 
 
 def pytest_configure() -> None:
@@ -17,8 +18,14 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first, so that no worker ends long after the other (`--no-loadscope-reorder`)."""
+    """What takes longest begins first, so that no worker ends long after the other (`--no-loadscope-reorder`).
+
+    Long tests may take an hour: on a slow or busy machine they would else end at the limit that is for the others.
+    """
     items.sort(key=lambda item: LONG_FILES not in item.path.as_posix())
+    for item in items:
+        if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONG_SECONDS))
 
 
 @pytest.fixture(autouse=True, scope="module")

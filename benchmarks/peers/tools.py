@@ -37,7 +37,7 @@ class Tool:
 
 
 _NNCF = ("nncf==3.4.0", "openvino==2026.4.1", "onnx==1.23.2", "onnxruntime==1.32.0", "numpy==1.26.4")
-_OLIVE = ("olive-ai==0.13.0", "requests", "onnxruntime==1.32.0", "onnx==1.23.2")
+_OLIVE = ("olive-ai==0.13.0", "torch==2.13.0", "requests", "onnxruntime==1.32.0", "onnx==1.23.2")
 _NNCF_SCRIPT = ("python", str(HERE / "in_nncf.py"))
 _FILES = ("{source}", "{samples}", "{folder}")
 

@@ -53,6 +53,7 @@ POINTS = {
     "trust.metadata": "the nonce is used up, the metadata are not kept",
     "pull.trusted": "an agent has brought and verified the metadata of its store, nothing else",
     "pull.block": "part of a file from the store is written; match: its digest",
+    "pull.patch": "a patch is here, the file that it makes is not; match: the file's digest",
     "pull.blob": "a file of a release is here; match: the app, here and below",
     "pull.submit": "all is here, the agent has written down what it is about to order",
     "pull.done": "the update has ended, the agent has not written that down",

@@ -17,7 +17,10 @@ from edgeopt_runner import faults, jobs
 from support.pull_tree import PullTree
 from support.pulling import PullingBoard, model_and_golden
 
-POINTS = [name for name in faults.POINTS if name.startswith("pull.")]
+ELSEWHERE = ("pull.patch",)
+"""Points that need files large enough for patches: `tests/runners/agent/test_ready_patches.py`."""
+
+POINTS = [name for name in faults.POINTS if name.startswith("pull.") and name not in ELSEWHERE]
 
 
 @pytest.fixture(scope="module")

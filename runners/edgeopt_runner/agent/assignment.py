@@ -45,6 +45,7 @@ class AssignedTree(Tree):
         name = path.rpartition("/")[2]
         digest = name.partition(".")[0]
         found = self._names.get(name) if path.startswith("metadata/") else self._digests.get(digest)
+        found = None if path.startswith("patches/") else found  # named after the file, and no file of an assignment
         if found is None and not self.url:
             return Reply(path, 404, {}, io.BytesIO())
         if found is None:

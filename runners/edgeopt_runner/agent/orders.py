@@ -52,6 +52,19 @@ def carry_out(root: str, job: Dict[str, Any], tick: Callable[[], None] = lambda:
     Raises:
         Refusal: The job was not accepted.
     """
+    result = result_of(root, job, tick)
+    update = result.get("update")
+    if isinstance(update, dict) and isinstance(update.get("outcome"), str):
+        return update
+    return {"outcome": "aborted", "code": result.get("status", LOST), "reason": result.get("detail", "")}
+
+
+def result_of(root: str, job: Dict[str, Any], tick: Callable[[], None] = lambda: None) -> Dict[str, Any]:
+    """Submit a job of any kind and wait for its result document; arguments as of `carry_out`.
+
+    Raises:
+        Refusal: The job was not accepted.
+    """
     job_id = job["job_id"]
     status = jobs.submit(root, job)
     wait_seconds = _POLL_SECONDS
@@ -60,11 +73,7 @@ def carry_out(root: str, job: Dict[str, Any], tick: Callable[[], None] = lambda:
         time.sleep(wait_seconds)
         wait_seconds = min(wait_seconds * 1.1, _LONGEST_POLL_SECONDS)
         status = jobs.status(root, job_id)
-    result = jobs.result(root, job_id)
-    update = result.get("update")
-    if isinstance(update, dict) and isinstance(update.get("outcome"), str):
-        return update
-    return {"outcome": "aborted", "code": result.get("status", LOST), "reason": result.get("detail", "")}
+    return jobs.result(root, job_id)
 
 
 def is_worth_another_try(update: Dict[str, Any]) -> bool:

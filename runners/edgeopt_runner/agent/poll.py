@@ -8,7 +8,7 @@ import time
 from typing import Any, Callable, Dict, List, NamedTuple
 
 from edgeopt_runner import faults
-from edgeopt_runner.agent import STORE_REFUSED, orders
+from edgeopt_runner.agent import STORE_REFUSED, deltas, orders
 from edgeopt_runner.agent.board import Board
 from edgeopt_runner.agent.memory import Memory, pause_polls
 from edgeopt_runner.agent.settings import Settings, labels_of
@@ -143,8 +143,10 @@ class Poll:
                 reason = "it ran here, and %s runs now" % (found["before"]["version"] or "another")
                 return self._noted(offer, record, {"outcome": "drift", "reason": reason})
             record = dict(record, attempt=record["attempt"] + 1)  # its files were damaged since: once more
+        bases = [base["sha256"] for base in found["have"]]
         for need in found["needs"]:
-            self._tree.bring(self._board.root, "blobs/%s" % need["sha256"], need["sha256"], need["size"])
+            if not deltas.bring(self._tree, self._board.root, need, bases, self._settings.device_id):
+                self._tree.bring(self._board.root, "blobs/%s" % need["sha256"], need["sha256"], need["size"])
             faults.point("pull.blob", match=offer.app)
         if hold:
             return _verdict(offer, "waiting", reason=hold)

@@ -72,10 +72,9 @@ def _store(workspace: Any, url: str) -> dict[str, Any]:
     from edgeopt import documents
     from edgeopt.workflow.fleet.auditing import audit_log, deed
     from edgeopt.workflow.fleet.storing import store
-    from edgeopt.workflow.fleet.tree import tree_folder
 
     with deed(audit_log(workspace), "publish.store", url):
-        return {"url": url, **documents.plain(store(tree_folder(workspace), url))}
+        return {"url": url, **documents.plain(store(workspace, url))}
 
 
 def _plain(done: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ Progress = Callable[[str, int], None]
 TIMESTAMP = "metadata/timestamp.json"
 _SETTLED = re.compile(r"metadata/(?P<version>[1-9][0-9]*)\.(?P<role>[A-Za-z0-9._-]+)\.json")
 _CONTENT = ("blobs", "targets")
+_LISTS = "patches"
 _ATOMIC = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az", "adl", "memory"})
 """Stores where a file appears whole or not at all; elsewhere it is renamed into place."""
 
@@ -47,7 +48,7 @@ def push_tree(tree: Path, url: str, progress: Progress | None = None) -> Pushed:
     """Bring a release tree to a store; what is there already is not sent again.
 
     Args:
-        tree: Folder with ``metadata/``, ``targets/`` and ``blobs/``.
+        tree: Folder with ``metadata/``, ``targets/``, ``blobs/`` and ``patches/``, if there are any.
         url: Folder of the store: a path, ``s3://bucket/prefix``, whatever fsspec knows.
         progress: Hears of every file.
 
@@ -81,7 +82,7 @@ def _in_order(tree: Path) -> list[str]:
     settled = [match for path in _below(tree, "metadata") if (match := _SETTLED.fullmatch(path))]
     others = [match[0] for match in settled if match["role"] != "root"]
     roots = sorted((match for match in settled if match["role"] == "root"), key=lambda match: int(match["version"]))
-    return [*content, *others, *(match[0] for match in roots), TIMESTAMP]
+    return [*content, *_below(tree, _LISTS), *others, *(match[0] for match in roots), TIMESTAMP]
 
 
 def _below(tree: Path, folder: str) -> list[str]:

@@ -272,6 +272,7 @@ class Connection:
             yield
         finally:
             ended.set()
+            renewing.join(REQUEST_SECONDS)  # a renewal on its way would take the lease again, or meet a closed link
             self._leased -= 1
             with contextlib.suppress(EdgeoptError):
                 _, session = self._live()

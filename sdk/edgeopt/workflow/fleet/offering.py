@@ -14,7 +14,7 @@ from edgeopt.signing.repository import Repository
 from edgeopt.workflow.fleet.agents import pulling_boards
 from edgeopt.workflow.fleet.auditing import audit_log, deed
 from edgeopt.workflow.fleet.storing import store
-from edgeopt.workflow.fleet.tree import repository_of, tree_folder
+from edgeopt.workflow.fleet.tree import repository_of
 from edgeopt.workflow.workspace import Workspace
 from edgeopt_runner.protocol import offers
 
@@ -98,7 +98,7 @@ def offer(
     with deed(audit_log(workspace), "offer", name, why, now=now):
         repository.add_target(offers.path(app), data)
         repository.publish(now())
-    pushed = store(tree_folder(workspace), to) if to else None
+    pushed = store(workspace, to) if to else None
     return Offered(app, version, signed, same, pushed)
 
 
@@ -171,7 +171,7 @@ def withdraw(
     with deed(audit_log(workspace), "offer.withdraw", f"{app}@{found.release}", f"rollout {found.rollout_id}", now=now):
         repository.remove_target(offers.path(app))
         repository.publish(now())
-    return found, store(tree_folder(workspace), to) if to else None
+    return found, store(workspace, to) if to else None
 
 
 def _standing(repository: Repository, app: str) -> offers.Offer | None:
