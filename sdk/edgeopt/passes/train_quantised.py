@@ -78,7 +78,7 @@ class Options:
 
 
 class TrainQuantised(Pass):
-    """Trains the network with rounded weights and activations, on labels or else after the original's outputs.
+    """Trains the network with rounded weights and activations after the original's outputs, and on labels if there are.
 
     Helps where rounding alone loses accuracy (8 bits: depthwise convolutions, small networks; 4 bits and fewer: nearly
     always); brings nothing by itself: the file is float until `quantise_static` (8 bits) or `pack_weights` (4, 2, 1).
@@ -116,7 +116,8 @@ class TrainQuantised(Pass):
         kept = paths_of(network, context.keep_float)
         weights = [weight for weight in layer_weights(network) if weight.layer not in kept]
         demand_weights(weights)
-        loss = after_original(network, samples, context, labels=self.options.labels if samples.labelled else 0.0)
+        labels = self.options.labels if samples.labelled else 0.0
+        loss = after_original(network, samples, context, labels=labels) if labels < 1 else None
         roundings = self._roundings(network, weights, context)
         model = Quantised(network, roundings, activations=self.options.activation_bits == 8)
         model.observe(_batches(samples, self.options.batch_size))
@@ -153,7 +154,9 @@ class TrainQuantised(Pass):
     def _note(self, roundings: list[Rounding], *, labelled: bool) -> str:
         layers = {rounding.weight.layer: rounding.bits for rounding in roundings}
         counts = ", ".join(f"{count} layers in {bits} bits" for bits, count in sorted(Counter(layers.values()).items()))
-        how = "on labels" if labelled else "after the original's outputs, without labels"
+        how = "after the original's outputs, without labels"
+        if labelled:
+            how = "on labels" if self.options.labels == 1 else "on labels and after the original's outputs"
         then = "quantise_static" if self.options.bits == 8 else "pack_weights"
         return f"trained {counts} {how}; {then} stores them so without further loss"
 
