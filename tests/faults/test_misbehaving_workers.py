@@ -39,6 +39,12 @@ def state_of(root: Path, job_id: str) -> dict[str, Any]:
     return found
 
 
+def mark_of(root: Path, job_id: str) -> str:
+    """The mark of a job's worker; empty before there is one."""
+    mark: str = state_of(root, job_id).get("worker", {}).get("mark", "")
+    return mark
+
+
 class Fleet:
     """One board that runs 1.0, and the tree that it pulls from."""
 
@@ -81,7 +87,7 @@ class Fleet:
         """The marks of the job's workers, looked at until it has ended."""
         seen = set()
         while jobs.status(str(self.board.root), job_id)["state"] in ("queued", "running"):
-            seen.add(state_of(self.board.root, job_id).get("worker", {}).get("mark", ""))
+            seen.add(mark_of(self.board.root, job_id))
             time.sleep(0.02)
         return seen - {""}
 
@@ -120,7 +126,7 @@ def sleepers(tmp_path: Path) -> Iterator[tuple[Runner, str, dict[str, Any]]]:
     document = job()
     with Runner(tmp_path / "root", fault="work.phase:breed=5@load,work.phase:deaf=3600@load") as runner:
         runner.result_of("submit", job=document)
-        until(lambda: len(offspring.bearing(state_of(runner.root, document["job_id"])["worker"].get("mark", ""))) == 6)
+        until(lambda: (mark := mark_of(runner.root, document["job_id"])) and len(offspring.bearing(mark)) == 6)
         state = state_of(runner.root, document["job_id"])
         yield runner, document["job_id"], state
     offspring.end(state["worker"]["mark"])

@@ -20,6 +20,11 @@ def pass_names() -> tuple[str, ...]:
     return tuple(sorted({point.name for point in entry_points(group=GROUP)}))
 
 
+def pass_modules() -> tuple[str, ...]:
+    """Modules that installed passes are in, sorted; a broken one too."""
+    return tuple(sorted({point.module for point in entry_points(group=GROUP)}))
+
+
 @cache  # all installed packages are looked through: 10 ms
 def pass_class(name: str) -> type[Pass]:
     """The class behind an entry-point name, loaded now.
