@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +40,45 @@ def ray_cluster(nodes: int) -> Iterator[Any]:
         yield cluster
     finally:
         cluster.shutdown()
+
+
+@contextlib.contextmanager
+def ray_server(folder: Path) -> Iterator[str]:
+    """A cluster started as its users do, for clients of other computers; its address."""
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+    ports = [str(free_port()) for _ in range(2)]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=1"]
+    command += [f"--port={ports[0]}", f"--ray-client-server-port={ports[1]}", "--include-dashboard=false"]
+    with (folder / "ray.log").open("wb") as log:
+        head = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        try:
+            wait_for(int(ports[1]))
+            yield f"ray://127.0.0.1:{ports[1]}"
+        finally:
+            head.terminate()
+            head.wait()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def wait_for(port: int) -> None:
+    for _ in range(240):
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.5)
+    raise AssertionError("Ray did not start")
+
+
+def test_a_client_of_a_cluster_elsewhere_gets_what_this_process_gives(tmp_path: Path) -> None:
+    order = make_order(tmp_path / "orders")
+    expected = outcome(Here().submit(order))
+    with ray_server(tmp_path) as address, open_executor(address, tmp_path / "made") as executor:
+        assert executor.width == 1
+        assert outcome(executor.submit(order)) == expected
 
 
 def test_a_cluster_gives_what_this_process_gives_and_every_file_travels_once(tmp_path: Path) -> None:
