@@ -23,8 +23,7 @@ import competing
 import machine as devices
 import suite
 import table
-
-import edgeopt
+from choosing import workspace_of
 
 RUNTIMES_FOLDER = Path(__file__).parents[1] / "runtimes" / "weights"
 
@@ -40,11 +39,11 @@ def main() -> None:
     devices.home_in(RUNTIMES_FOLDER)
     here = devices.this_machine()
     results = []
-    with edgeopt.Workspace.open() as workspace:
-        for name in arguments.networks:
-            print(name, flush=True)
+    for name in arguments.networks:
+        print(name, flush=True)
+        with workspace_of(name, RUNTIMES_FOLDER) as workspace:
             entered = competing.entered(name, here, workspace, RUNTIMES_FOLDER, effort=arguments.effort)
-            results.append(competing.raced(entered, arguments.rounds))
+        results.append(competing.raced(entered, arguments.rounds))
     text = "\n".join([*table.rows(results), "", *table.verdicts(results)])
     print(f"\n{text}")
     if arguments.markdown:
