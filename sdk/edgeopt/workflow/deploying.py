@@ -147,7 +147,7 @@ def _begin(run: _Run, aim: Aim, facts: DeviceFacts) -> RunRecord:
     """Take up an unfinished run of the same request, or start a new one."""
     ledger, model, data = run.workspace.ledger, run.prepared.model, run.prepared.summary
     key = exact_key("run", [run.request.key(), model.artifact.digest, data.digest, facts.fingerprint])
-    unfinished = None if run.request.fresh else ledger.find_resumable(key)
+    unfinished = ledger.find_resumable(key)
     if unfinished is not None:
         run.listener.note(f"Going on with run {unfinished.run_id}, which was cut off.")
     started_at = unfinished.started_at if unfinished else run.now()
