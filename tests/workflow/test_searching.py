@@ -155,8 +155,8 @@ def test_a_point_that_cannot_hold_the_budget_costs_no_device_time_once_another_d
     assert ran == {4}
 
 
-def test_device_time_is_a_bound_and_a_board_in_use_costs_no_trial(
-    search_request: Any, computer: Computer, workspace: edgeopt.Workspace
+def test_device_time_is_a_bound_and_a_board_in_use_or_one_that_loses_its_work_costs_no_trial(
+    search_request: Any, computer: Computer, workspace: edgeopt.Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = connect(LOCAL, owner=Owner("colleague", "elsewhere"))
     with (
@@ -165,8 +165,13 @@ def test_device_time_is_a_bound_and_a_board_in_use_costs_no_trial(
         pytest.raises(BusyError, match=r"colleague.*their study"),
     ):
         edgeopt.deploy(search_request(trials=2), workspace)
+    heard = Heard()
+    with monkeypatch.context() as losing:
+        losing.setenv("EDGEOPT_FAULT", "supervisor.before_spawn:kill9")
+        assert edgeopt.deploy(search_request(trials=1), workspace, listener=heard).trials == ()
+    assert "the board lost the launch (lost)" in heard.text
     record = edgeopt.deploy(search_request(trials=9, max_device_seconds=0.01), workspace)
-    assert [trial.number for trial in record.trials] == [1]
+    assert [(trial.number, trial.measured) for trial in record.trials] == [(1, True)]
     assert "--max-device-seconds 0.01" in record.command
 
 

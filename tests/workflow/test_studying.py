@@ -14,8 +14,10 @@ import pytest
 from edgeopt.core.budget import Budget
 from edgeopt.core.space import Choice, Point, Space, Trial
 from edgeopt.core.study import Subject
+from edgeopt.errors import LinkLostError
 from edgeopt.selection.strategies import NAMES, strategy
 from edgeopt.store.studies import StudyStore
+from edgeopt.workflow.kinds.crew import Stopped
 from edgeopt.workflow.studying import GRACE_SECONDS, MOST_ATTEMPTS, Study, warmed
 from support.measurements import digest
 
@@ -129,6 +131,46 @@ def test_a_trial_that_is_interrupted_is_given_back_at_once(store: StudyStore) ->
     again = study.next(RANDOM, SPACE, seed=0, bound=12)
     assert again is not None
     assert again.trial == claim.trial
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit(), Stopped(), LinkLostError("the link is cut")])
+def test_what_is_no_fault_of_a_trial_costs_it_no_attempt(store: StudyStore, error: BaseException) -> None:
+    study = worker(store, "a:1")
+    for _ in range(MOST_ATTEMPTS + 1):
+        claim = study.next(RANDOM, SPACE, seed=0, bound=12)
+        assert claim is not None
+        assert (claim.trial.number, claim.attempts) == (1, 1)
+        with pytest.raises(type(error)), study.working(claim):
+            raise error
+    assert not study.trials()
+
+
+def test_a_trial_that_breaks_every_worker_is_given_up_with_the_cause(store: StudyStore) -> None:
+    study, numbers = worker(store, "a:1"), []
+    for _ in range(MOST_ATTEMPTS + 1):
+        claim = study.next(RANDOM, SPACE, seed=0, bound=12)
+        assert claim is not None
+        numbers.append(claim.trial.number)
+        with pytest.raises(IndexError), study.working(claim):
+            raise IndexError("no such layer")
+    assert numbers == [1, 1, 1, 2]
+    assert [one.reason for one in study.trials()] == ["IndexError: no such layer; given up after 3 attempts"]
+
+
+def test_a_trial_that_a_board_spoiled_is_left_to_others_and_to_later_calls_a_bounded_number_of_times(
+    store: StudyStore,
+) -> None:
+    for attempt in range(1, MOST_ATTEMPTS + 1):
+        study = worker(store, "a:1")  # each is a call of the command
+        claim = study.next(RANDOM, SPACE, seed=0, bound=12)
+        assert claim is not None
+        assert (claim.trial.number, claim.attempts) == (1, attempt)
+        study.leave(claim, replace(claim.trial, reason="the board spoiled the launch (throttled)"))
+        assert study.next(RANDOM, SPACE, seed=0, bound=1) is None  # not by the same worker once more
+    assert worker(store, "a:1").next(RANDOM, SPACE, seed=0, bound=1) is None
+    (given_up,) = worker(store, "b:1").trials()
+    assert given_up.reason == "the board spoiled the launch (throttled); given up after 3 attempts"
+    assert not given_up.measured
 
 
 def test_a_trial_that_takes_down_every_worker_is_given_up_with_its_reason(store: StudyStore) -> None:

@@ -167,3 +167,8 @@ class Measurement:
     def valid(self) -> bool:
         """Whether it may rank: ran to its end, and nothing on the board spoiled the numbers."""
         return self.ok and not _SPOILING.intersection(self.flags)
+
+    @property
+    def spoiled(self) -> bool:
+        """Whether it ran to its end, but the board spoiled the numbers."""
+        return self.ok and not self.valid

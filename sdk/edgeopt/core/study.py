@@ -51,7 +51,7 @@ class Claim:
         trial: Its number and point.
         owner: Who, ``host:pid``.
         beat_at: Last sign of life, seconds since the epoch; 0 where it was given back.
-        attempts: How often it was begun.
+        attempts: How often it was begun, but for those that were given back through no fault of its own.
     """
 
     trial: Trial

@@ -167,8 +167,23 @@ class StudyStore:
             taken = connection.execute(change.values(owner=owner, beat_at=now, attempts=attempts)).rowcount
         return replace(lost, owner=owner, beat_at=now, attempts=attempts) if taken else None
 
+    def give_back(self, key: str, claim: Claim, *, reason: str = "") -> None:
+        """Leave a trial to anybody who takes it over.
+
+        Args:
+            key: Of the study.
+            claim: Ours.
+            reason: Why this attempt was in vain; empty: something else came up, and it does not count.
+        """
+        left = replace(claim.trial, reason=reason or claim.trial.reason)
+        attempts = claim.attempts - (not reason)
+        with self._database.writing() as connection:
+            mine = _is(key, claim.trial.number) & (_TRIALS.c.owner == claim.owner)
+            change = update(_TRIALS).where(mine).values(beat_at=0.0, attempts=attempts, document=_text(left))
+            connection.execute(change)
+
     def beat(self, key: str, claim: Claim, *, now: float) -> None:
-        """Say that a trial is still worked on; 0 gives it back, for anybody to take over."""
+        """Say that a trial is still worked on."""
         with self._database.writing() as connection:
             mine = _is(key, claim.trial.number) & (_TRIALS.c.owner == claim.owner)
             connection.execute(update(_TRIALS).where(mine).values(beat_at=now))

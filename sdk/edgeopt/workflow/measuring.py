@@ -51,6 +51,7 @@ class Bench:
         listener: Hears of progress.
         reused: Keys that the ledger answered, for the user to know.
         first_launch: Number of this board's first launch in finals: boards of one kind may be the same to the ledger.
+        first_attempt: Number of the first attempt at a launch; a trial that is begun again collects none before it.
     """
 
     workspace: Workspace
@@ -64,6 +65,7 @@ class Bench:
     listener: Listener
     reused: set[str] = dataclasses.field(default_factory=set)
     first_launch: int = 0
+    first_attempt: int = 0
 
     def measure(self, variant: Variant, settings: Settings, plan: Plan, launch: int = 0) -> Measurement:
         """One launch, from the ledger or from the device.
@@ -93,21 +95,23 @@ class Bench:
     def known(self, key: str, launch: int) -> Measurement | None:
         """What the ledger knows of a launch; ``None`` where it is to be measured."""
         known = None if self.fresh else self.workspace.ledger.measurements(key).get(launch)
-        if known is not None:
-            self.reused.add(f"{key}/{launch}")
+        if known is None or known.spoiled:  # earlier versions kept those
+            return None
+        self.reused.add(f"{key}/{launch}")
         return known
 
     def remember(self, key: str, launch: int, measurement: Measurement) -> None:
         """Keep a launch in the ledger, if it would come out again."""
-        if measurement.status in _FINAL or measurement.status.startswith("timeout:"):
+        final = measurement.status in _FINAL or measurement.status.startswith("timeout:")
+        if final and not measurement.spoiled:
             self.workspace.ledger.remember_measurement(key, launch, measurement)
 
     def _measure_now(self, variant: Variant, conditions: Conditions, name: str) -> Measurement:
         """Run the job; again, at most three times in all, where the board spoiled it or lost it."""
         measurement = None
-        for attempt in range(ATTEMPTS):
+        for attempt in range(self.first_attempt, self.first_attempt + ATTEMPTS):
             measurement = self._launch(variant, conditions, f"{self.run_id}/{name}/{attempt}")
-            if measurement.status not in TRANSIENT and (measurement.valid or not measurement.ok):
+            if not in_vain(measurement):
                 break
         assert measurement is not None
         return measurement
@@ -183,6 +187,13 @@ class Bench:
             evaluation_digest=self.prepared.evaluation.digest,
             metric=self.prepared.device_metric,
         )
+
+
+def in_vain(measurement: Measurement) -> str:
+    """Why a launch says nothing of what was measured, while another one may; empty where it does."""
+    if measurement.status in TRANSIENT:
+        return f"the board lost the launch ({measurement.status})"
+    return f"the board spoiled the launch ({', '.join(measurement.flags)})" if measurement.spoiled else ""
 
 
 def machine_of(facts: DeviceFacts, profile: Profile) -> Machine:

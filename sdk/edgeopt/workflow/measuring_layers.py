@@ -109,15 +109,13 @@ class _Pass:
                 self._bench.listener.advance(f"{order.network.name}: {self.milliseconds(order):.3f} ms")
 
     def _measure(self, part: Sequence[_Order]) -> None:
-        """Again, at most three times in all, those that the board spoiled; the last is taken as it is."""
+        """Again, at most three times in all, those that the board spoiled; the last is taken as it is, this once."""
         pending = list(part)
         for _ in range(ATTEMPTS):
             self._send(pending)
-            pending = [order for order in pending if _spoiled(self._found[order.key])]
+            pending = [order for order in pending if self._found[order.key].spoiled]
             if not pending:
                 return
-        for order in pending:
-            self._bench.remember(order.key, self._launch, self._found[order.key])
 
     def _send(self, part: Sequence[_Order]) -> None:
         """One job; where a network takes the worker down, the halves, until the one that does it stands alone."""
@@ -158,8 +156,7 @@ class _Pass:
     def _keep(self, part: Sequence[_Order], rows: Sequence[Measurement]) -> None:
         for order, row in zip(part, rows, strict=True):
             self._found[order.key] = row
-            if not _spoiled(row):
-                self._bench.remember(order.key, self._launch, row)
+            self._bench.remember(order.key, self._launch, row)
 
     def _demand_ok(self, orders: Sequence[_Order]) -> None:
         """Refuse where a network has no time."""
@@ -171,11 +168,6 @@ class _Pass:
             f"layers cannot be measured on {self._bench.connection.device.name}: {told}",
             remedy="Use macs or ratio in place of latency.",
         )
-
-
-def _spoiled(measurement: Measurement) -> bool:
-    """Whether it ran, but the board spoiled the figures."""
-    return measurement.ok and not measurement.valid
 
 
 def _why(measurement: Measurement) -> str:

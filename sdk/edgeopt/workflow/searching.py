@@ -25,7 +25,7 @@ from edgeopt.selection.pareto import front
 from edgeopt.selection.strategies import strategy
 from edgeopt.selection.wording import points
 from edgeopt.workflow.request import SearchRequest
-from edgeopt.workflow.studying import Study, warmed
+from edgeopt.workflow.studying import MOST_ATTEMPTS, Study, warmed
 from edgeopt.workflow.trying import Clock, Field, fitting, making, recipe_of, tried, yardstick
 
 FINALISTS = 6
@@ -97,20 +97,29 @@ def search(
     against, began = yardstick(field), clock()
 
     def next_claim() -> Claim | None:
-        if _over(study.trials(), wanted, clock() - began):
+        if _over((*study.trials(), *study.put_off), wanted, clock() - began):
             return None
         return study.next(ask, space, seed=field.maker.request.seed, bound=bound)
 
     with contextlib.closing(_made_ahead(field, space, study, next_claim)) as ahead:
-        for claim, made in ahead:
-            outcome = tried(field, made(), against, claim.trial, clock=clock, before=trials)
-            study.finish(claim, outcome.trial)
+        for begun in ahead:
+            with begun.ours:
+                outcome = tried(field, begun.made(), against, begun.claim, clock=clock, before=trials)
+                if not outcome.in_vain:
+                    study.finish(begun.claim, outcome.trial)
+            if outcome.in_vain:  # nothing says any more that it is at work
+                study.leave(begun.claim, outcome.trial)
             trials = study.trials()
             if outcome.variant and _leads(outcome.trial, trials):
                 field.hold(outcome.trial, outcome.variant)
             if len(trials) <= _ALL_KEPT or len(trials) % (len(trials) // _ALL_KEPT) == 0:
                 field.keep(trials)
             field.listener.advance(_line(outcome.trial, field.budget))
+    if study.put_off:
+        field.listener.note(
+            f"Trials that told nothing, as the board lost or spoiled their launches: {len(study.put_off)}. "
+            f"Let it rest; the same command tries them again, {MOST_ATTEMPTS} times in all."
+        )
     trials = study.trials()
     field.keep(trials)
     return trials, tuple(_final(field, space, trial) for trial in _best(trials))
@@ -118,7 +127,7 @@ def search(
 
 @dataclass(frozen=True)
 class _Begun:
-    """A trial that is being made, and what keeps it ours meanwhile."""
+    """A trial that is being made, and what keeps it ours until it ends."""
 
     claim: Claim
     made: Callable[[], Variant | Rejection]
@@ -127,10 +136,10 @@ class _Begun:
 
 def _made_ahead(
     field: Field, space: Space, study: Study, next_claim: Callable[[], Claim | None]
-) -> Generator[tuple[Claim, Callable[[], Variant | Rejection]], None, None]:
+) -> Generator[_Begun, None, None]:
     """Trials in the order in which they were claimed, while as many of the next are being made as the executor bears.
 
-    Where the one that was given fails, all are given back.
+    Who is given one ends it; where that fails, the others are given back.
     """
     width, begun = field.maker.workspace.executor.width, deque[_Begun]()
     with contextlib.ExitStack() as given_back:
@@ -143,9 +152,7 @@ def _made_ahead(
                 begun.append(_Begun(claim, making(field, recipe), ours))
             if not begun:
                 return
-            first = begun.popleft()
-            yield first.claim, first.made
-            first.ours.close()
+            yield begun.popleft()
 
 
 def _over(trials: Sequence[Trial], wanted: SearchRequest, seconds: float) -> bool:

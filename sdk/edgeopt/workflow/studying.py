@@ -14,7 +14,8 @@ from typing import Protocol
 
 from edgeopt.core.space import Point, Space, Trial
 from edgeopt.core.study import Claim
-from edgeopt.errors import StoreError
+from edgeopt.errors import EdgeoptError, StoreError
+from edgeopt.report.visible import visible
 from edgeopt.selection.prediction.points import expects, most_promising
 from edgeopt.selection.strategies._base import Strategy
 from edgeopt.store.owners import has_ended, this_process
@@ -25,7 +26,7 @@ GRACE_SECONDS = 120.0
 """Silence after which a trial counts as lost; clocks of hosts that share a study have to agree better than this."""
 
 MOST_ATTEMPTS = 3
-"""A trial that took down its worker so often is not tried again."""
+"""A trial that so often took down its worker, or gave nothing that could be relied on, is not tried again."""
 
 
 class Asks(Protocol):
@@ -45,12 +46,14 @@ class Study:
         key: Its name there.
         now: Seconds since the epoch.
         owner: This worker.
+        put_off: Trials of which this worker's board could tell nothing; others, or a later call, try them again.
     """
 
     store: StudyStore
     key: str
     now: Callable[[], float]
     owner: str = field(default_factory=this_process)
+    put_off: list[Trial] = field(default_factory=list)
     _settled: list[Trial] = field(default_factory=list)
 
     def trials(self) -> tuple[Trial, ...]:
@@ -77,8 +80,8 @@ class Study:
             The claim; ``None`` where nothing is left to begin.
         """
         while True:
-            claims = self.store.claims(self.key)
-            for lost in filter(self._lost, claims):
+            claims, put_off = self.store.claims(self.key), {trial.number for trial in self.put_off}
+            for lost in (one for one in claims if one.trial.number not in put_off and self._lost(one)):
                 if taken := self._begun_again(lost):
                     return taken
             known = sorted((*self.trials(), *(one.trial for one in claims)), key=lambda trial: trial.number)
@@ -90,17 +93,20 @@ class Study:
 
     @contextlib.contextmanager
     def working(self, claim: Claim) -> Iterator[None]:
-        """Give signs of life for the length of the block; where it fails, the trial is given back."""
+        """Give signs of life for the length of the block; where it fails, the trial is given back.
+
+        That costs it an attempt only where nobody expected the failure: then the trial may be to blame.
+        """
         ended = threading.Event()
         beating = threading.Thread(target=self._beat_until, args=(claim, ended), name="edgeopt-trial", daemon=True)
         beating.start()
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             ended.set()
             beating.join()
             with contextlib.suppress(StoreError):
-                self.store.beat(self.key, claim, now=0.0)
+                self.store.give_back(self.key, claim, reason=_fault(error))
             raise
         finally:
             ended.set()
@@ -108,6 +114,11 @@ class Study:
     def finish(self, claim: Claim, trial: Trial) -> None:
         """Keep what a trial gave; of two workers that finish the same one, the first counts."""
         self.store.finish(self.key, claim, trial)
+
+    def leave(self, claim: Claim, trial: Trial) -> None:
+        """Leave a trial that the board spoiled or lost to others, or to a later call; a bounded number of times."""
+        self.store.give_back(self.key, claim, reason=trial.reason)
+        self.put_off.append(trial)
 
     def _beat_until(self, claim: Claim, ended: threading.Event) -> None:
         while not ended.wait(BEAT_SECONDS):
@@ -122,9 +133,17 @@ class Study:
         taken = self.store.take_over(self.key, lost, self.owner, now=self.now())
         if taken is None or taken.attempts <= MOST_ATTEMPTS:
             return taken
-        reason = f"took down its worker {MOST_ATTEMPTS} times"
+        reason = taken.trial.reason and f"{taken.trial.reason}; given up after {MOST_ATTEMPTS} attempts"
+        reason = reason or f"took down its worker {MOST_ATTEMPTS} times"
         self.finish(taken, dataclasses.replace(taken.trial, excess=UNKNOWN_EXCESS, reason=reason))
         return None
+
+
+def _fault(error: BaseException) -> str:
+    """What a trial may be to blame for; empty for an interruption and for an error of ours, such as a board's."""
+    if not isinstance(error, Exception) or isinstance(error, EdgeoptError):
+        return ""
+    return visible(f"{type(error).__name__}: {error}", 200)
 
 
 UNKNOWN_EXCESS = 1e6

@@ -19,6 +19,7 @@ from edgeopt.core.profile import Profile, Settings
 from edgeopt.core.recipe import Recipe
 from edgeopt.core.selection import Candidate
 from edgeopt.core.space import Choice, Space, Trial, Value
+from edgeopt.core.study import Claim
 from edgeopt.core.variant import Rejection, Variant
 from edgeopt.errors import ChildError, ParityError, PassError
 from edgeopt.passes._base import EXACT
@@ -30,7 +31,7 @@ from edgeopt.selection.figures import figures_of
 from edgeopt.workflow.bounding import Bounds
 from edgeopt.workflow.listener import Listener
 from edgeopt.workflow.making import Maker, settle
-from edgeopt.workflow.measuring import Bench, machine_of
+from edgeopt.workflow.measuring import ATTEMPTS, TRANSIENT, Bench, in_vain, machine_of
 from edgeopt.workflow.optimizing import readable_original
 from edgeopt.workflow.preparing import Prepared, model_facts
 from edgeopt.workflow.studying import UNKNOWN_EXCESS
@@ -162,17 +163,19 @@ class Outcome:
     Attributes:
         trial: With its figures, or why there are none.
         variant: What ran on the device within the budget or not; ``None`` where nothing did.
+        in_vain: Whether the board lost or spoiled a launch, so that it says nothing of the point.
     """
 
     trial: Trial
     variant: Variant | None = None
+    in_vain: bool = False
 
 
 def tried(
     field: Field,
     made: Variant | Rejection,
     against: Yardstick,
-    trial: Trial,
+    claim: Claim,
     *,
     clock: Clock,
     before: Sequence[Trial] = (),
@@ -183,13 +186,14 @@ def tried(
         field: What the search works with.
         made: What the point gave here.
         against: How it is run, and beside what.
-        trial: The point.
+        claim: The point, and which attempt at it this is.
         clock: Seconds.
         before: Trials that ended, of which the best bounds what the device is asked about.
 
     Raises:
         DeviceError: The device cannot be reached, or somebody else has it.
     """
+    trial = claim.trial
     if isinstance(made, Rejection):
         return Outcome(dataclasses.replace(trial, excess=UNKNOWN_EXCESS, reason=made.reason))
     settings = against.of(field, made)
@@ -197,8 +201,8 @@ def tried(
         return Outcome(dataclasses.replace(trial, excess=UNKNOWN_EXCESS, variant=made.name, reason=reason))
     assert settings is not None
     runs = [(field.original, against.settings)] if against.beside else []
-    with field.bench() as bench:
-        began = clock()
+    with field.bench() as connected:
+        bench, began = dataclasses.replace(connected, first_attempt=ATTEMPTS * (claim.attempts - 1)), clock()
         measured = [
             Candidate(variant, chosen, (bench.measure(variant, chosen, QUICK),), against.reference)
             for variant, chosen in (*runs, (made, settings))
@@ -216,6 +220,12 @@ def _hopeless(field: Field, made: Variant, settings: Settings | None, before: Se
 
 
 def _judged(field: Field, trial: Trial, measured: Sequence[Candidate], made: Variant) -> Outcome:
+    """What launches say of a point, of which the last is its own; of the original the outputs are enough."""
+    *beside, own = (launch for one in measured for launch in one.measurements)
+    lost = next((in_vain(launch) for launch in beside if launch.status in TRANSIENT), "")
+    if reason := in_vain(own) or lost:
+        told = dataclasses.replace(trial, variant=made.name, reason=reason, excess=UNKNOWN_EXCESS)
+        return Outcome(told, in_vain=True)
     figures = figures_of(measured, field.budget, seed=field.maker.request.seed)
     item = next(one for one in figures if one.candidate.variant is made)
     missed = misses(item, field.budget)
