@@ -61,9 +61,14 @@ class Result:
         within = [name for name, one in self.figures.items() if name != EDGEOPT and one.lost <= most_lost]
         return min(within, key=lambda name: self.figures[name].median_ms, default="")
 
+    def usable(self, name: str, most_lost: float) -> bool:
+        """Whether it ran and is within the budget."""
+        return name in self.figures and self.figures[name].lost <= most_lost
+
     def ratio(self, other: str) -> float:
-        """How many times as fast as another edgeopt's choice is; 0 where it did not run."""
-        return self.figures[EDGEOPT].faster_than(self.figures[other]) if EDGEOPT in self.figures else 0.0
+        """How many times as fast as another edgeopt's choice is; 0 where one of them did not run."""
+        ran = EDGEOPT in self.figures and other in self.figures
+        return self.figures[EDGEOPT].faster_than(self.figures[other]) if ran else 0.0
 
 
 def raced(entered: Entered, rounds: int) -> Result:

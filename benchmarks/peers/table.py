@@ -32,16 +32,16 @@ def rows(results: Sequence[Result]) -> Iterator[str]:
 
 
 def verdicts(results: Sequence[Result]) -> Iterator[str]:
-    """The targets."""
-    ratios = {one.entered.network: one.ratio(one.best_peer(MOST_LOST)) for one in results if one.best_peer(MOST_LOST)}
+    """The targets; where edgeopt has nothing within the budget it is as slow as can be."""
+    pairs = [(one, best) for one in results if (best := one.best_peer(MOST_LOST))]
+    ratios = {one.entered.network: _advantage(one, best) for one, best in pairs}
     behind = [f"{name} {ratio:.2f}" for name, ratio in ratios.items() if ratio < LEAST_OF_BEST]
     verdict = f"**missed** ({', '.join(behind)})" if behind else "**met**"
     yield f"* never slower than the best peer within the budget (at least {LEAST_OF_BEST}): {verdict}"
-    usable = [one for one in results if EDGEOPT in one.figures and one.figures[EDGEOPT].lost <= MOST_LOST]
-    yield f"* runs that ended with a usable model: {len(usable)} of {len(results)}"
-    means = {name: mean for name in _peers(results) if (mean := _mean_against(name, results))}
-    if means:
-        name = min(means, key=lambda name: means[name])
+    usable = sum(one.usable(EDGEOPT, MOST_LOST) for one in results)
+    yield f"* runs that ended with a usable model: {usable} of {len(results)}"
+    means = {name: _mean_against(name, results) for name in _peers(results)}
+    for name in sorted(means, key=lambda name: means[name])[:1]:
         verdict = "met" if means[name] >= TIMES_BEST else "missed"
         yield (
             f"* times as fast as the best single peer ({name}), geometric mean of {len(results)}: {means[name]:.3f} "
@@ -51,14 +51,15 @@ def verdicts(results: Sequence[Result]) -> Iterator[str]:
 
 def _peers(results: Sequence[Result]) -> list[str]:
     """Names of all that gave something within the budget anywhere."""
-    names = [name for one in results for name, figures in one.figures.items() if figures.lost <= MOST_LOST]
+    names = [name for one in results for name in one.figures if one.usable(name, MOST_LOST)]
     return [name for name in dict.fromkeys(names) if name != EDGEOPT]
+
+
+def _advantage(result: Result, peer: str) -> float:
+    return result.ratio(peer) if result.usable(EDGEOPT, MOST_LOST) else 0.0
 
 
 def _mean_against(peer: str, results: Sequence[Result]) -> float:
     """Geometric mean of edgeopt's advantage; the float network stands in where the peer has nothing usable."""
-    ratios = []
-    for one in results:
-        usable = peer in one.figures and one.figures[peer].lost <= MOST_LOST
-        ratios.append(one.ratio(peer if usable else ORIGINAL))
+    ratios = [_advantage(one, peer if one.usable(peer, MOST_LOST) else ORIGINAL) for one in results]
     return statistics.geometric_mean(ratios) if all(ratios) else 0.0

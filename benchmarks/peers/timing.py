@@ -87,16 +87,16 @@ def timed(
         names = [name for name in entries if name not in problems]
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             try:
-                found[name].append(_launch(entries[name], samples, folder / f"{_plain(name)}.npz"))
+                found[name].append(_launch(entries[name], samples, folder / f"{plain(name)}.npz"))
                 print(f"    round {turn + 1}: {name} {found[name][-1][0] / 1e6:.3f} ms", flush=True)
             except (subprocess.SubprocessError, ValueError) as error:
                 problems[name] = _reason(error)
-    wanted = _outputs(folder / f"{_plain(original)}.npz")
+    wanted = _outputs(folder / f"{plain(original)}.npz")
     figures = {}
     for name in entries:
         if name in problems:
             continue
-        lost = _lost(_outputs(folder / f"{_plain(name)}.npz"), wanted)
+        lost = _lost(_outputs(folder / f"{plain(name)}.npz"), wanted)
         medians, peaks = zip(*found[name], strict=True)
         figures[name] = Figures(medians, max(peaks), lost)
     return figures, problems
@@ -123,7 +123,8 @@ def _lost(found: np.ndarray, wanted: np.ndarray) -> float:
     return float(1 - np.mean((found * wanted).sum(1) / np.maximum(lengths, 1e-30)))
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A name for a file or folder."""
     return "".join(letter if letter.isalnum() else "-" for letter in name)
 
 

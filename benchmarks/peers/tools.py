@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pwd
+import shutil
 import subprocess
 import time
 import venv
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from timing import plain
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "weights"
@@ -97,7 +101,7 @@ def make(tool: Tool, source: Path, samples: Path, place: Path) -> Made:
         samples: ``.npz`` with the samples to calibrate on.
         place: Folder of the network, for a folder of the tool's own.
     """
-    folder = place / "".join(letter if letter.isalnum() else "-" for letter in tool.name)
+    folder = place / f"{plain(tool.name)}-{_key(tool, source, samples)}"
     kept = folder / "made.json"
     if kept.exists():
         return Made(**json.loads(kept.read_text()))
@@ -106,18 +110,30 @@ def make(tool: Tool, source: Path, samples: Path, place: Path) -> Made:
         programs = _environment(tool)
     except (subprocess.SubprocessError, OSError) as error:
         return Made("", 0.0, f"does not install: {_last(error)}")
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # what a run that was cut off left is no model
+    folder.mkdir(parents=True)
     words = [word.format(source=source, samples=samples, folder=folder) for word in tool.words]
     began = time.monotonic()
     try:
         _child([str(programs / words[0]), *words[1:]], DEADLINE_SECONDS, **_QUIET)
         problem = ""
+    except subprocess.TimeoutExpired as error:
+        return Made("", time.monotonic() - began, _last(error))
     except (subprocess.SubprocessError, OSError) as error:
         problem = _last(error)
-    file = next((str(path) for path in sorted(folder.glob(tool.makes)) if path.stat().st_size), "")
+    files = (path for path in folder.glob(tool.makes) if path.stat().st_size)
+    file = str(max(files, key=lambda path: path.stat().st_mtime_ns, default=""))
     made = Made(file, time.monotonic() - began, "" if file else problem or "ended well and made no model")
     kept.write_text(json.dumps(asdict(made)))
     return made
+
+
+def _key(tool: Tool, source: Path, samples: Path) -> str:
+    """Of everything that decides what the tool makes: versions, command, our script, network, samples."""
+    digest = hashlib.sha256(" ".join((*tool.needs, *tool.words)).encode())
+    for path in (source, samples, HERE / "in_nncf.py"):
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:12]
 
 
 def _environment(tool: Tool) -> Path:

@@ -4,6 +4,7 @@ It outlives the SSH session, so that a dropped link loses nothing, and it is a p
 whatever a runtime does to its own process, somebody is left to tell.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -182,7 +183,12 @@ class Supervisor:
     def _on_step(self, step: str) -> None:
         """A step of a change is the phase that the host sees, whatever phases its workers go through."""
         self._step = step
-        self._note(phase=step, phase_since=time.monotonic())
+        self._tell(step, time.monotonic())
+
+    def _tell(self, phase: str, since: float) -> None:
+        """Note a phase; a disk that is full for this alone must not end what is under way, least of all a commit."""
+        with contextlib.suppress(OSError):
+            self._note(phase=phase, phase_since=since)
 
     def _check(self, check_job: Dict[str, Any]) -> Dict[str, Any]:
         """Run a check in a guarded worker; returns its result document."""
@@ -212,7 +218,7 @@ class Supervisor:
 
     def _on_phase(self, phase: str, since: float) -> None:
         if not self._step:
-            self._note(phase=phase, phase_since=since)
+            self._tell(phase, since)
 
     def _interpreter(self, kind: str) -> str:
         """The provisioned environment's interpreter for work that needs a runtime, else the one that runs us."""

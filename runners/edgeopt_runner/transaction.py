@@ -9,8 +9,9 @@ undone: the host sends the same job again, and a release that was never seen hea
 release until someone looks was the alternative; it calls an update done that may not run.
 
 The way back leads to what ran before; where that is damaged, revoked or was seen unhealthy, to `previous` and then to
-`golden`; where none of them may run, to nothing at all, which is said loudly (a safe stop). It leads there too when a
-board did not get through the way back in `MOST_TRANSITIONS` lines: something there crashes it every time.
+`golden`; where none is better, to the whole one that was seen unhealthy, which served until now; where none may run, to
+nothing at all, which is said loudly (a safe stop). It leads there too when a board did not get through the way back in
+`MOST_TRANSITIONS` lines: something there crashes it every time.
 """
 
 import contextlib
@@ -169,7 +170,6 @@ def fall_back(store: ReleaseStore, reason: str) -> None:
     assert current is not None
     faults.point("release.fallback", match=store.name)
     record = begin(store, current, "fallback")
-    record["unfit"] = [current]
     _return(store, record, reason)
 
 
@@ -208,17 +208,17 @@ def _insist(store: ReleaseStore, deed: Callable[[], None]) -> None:
 def _way_back(store: ReleaseStore, record: Dict[str, Any]) -> Optional[int]:
     """The release to go back to: what ran before, else `previous`, else `golden`, else none.
 
-    Where nothing ran before there is nothing to go back to.
+    Where nothing ran before there is nothing to go back to. One that was seen unhealthy comes after all others, and the
+    one that was just tried, or that is left for its damage, never.
     """
     if record["current"] is None:
         return None
-    shut = set(record.get("unfit", []))
-    if record["kind"] != "fallback":
-        shut.add(record["target"])
+    unfit = set(record.get("unfit", []))
     revoked = set(record.get("revoked", [])) | set(app_state.state_of(record).revoked)
-    for name in ("current", "previous", "golden"):
-        number: Optional[int] = record.get(name)
-        if number not in shut and store.fit(number, revoked):
+    numbers = [record.get(name) for name in ("current", "previous", "golden")]
+    numbers = [number for number in numbers if number not in (None, record["target"])]
+    for number in sorted(numbers, key=lambda number: number in unfit):
+        if store.fit(number, revoked):
             return number
     return None
 

@@ -10,10 +10,12 @@ import pytest
 
 from edgeopt.core.recipe import BASELINE
 from edgeopt.environments import is_ready
+from edgeopt.workflow import trying
 from edgeopt.workflow.deploying import deploy
+from edgeopt.workflow.request import SearchRequest
 from edgeopt.workflow.workspace import Workspace
 from edgeopt_targets.convert.onnx_to_ncnn import TOOLS
-from support.workflow import Computer, Heard, make_task
+from support.workflow import SHORT, Computer, Heard, make_task
 
 
 @pytest.fixture
@@ -23,6 +25,36 @@ def converter(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("EDGEOPT_ENVIRONMENTS", str(folder))
     if not is_ready(TOOLS):
         pytest.skip("ncnn's converter is not here (a first use of convert_ncnn makes its environment)")
+
+
+SPACE = """
+name: converted
+choices:
+  precision: [float, half]
+passes:
+  - {name: convert_ncnn, options: {precision: $precision}}
+"""
+
+
+@pytest.mark.parametrize("runtimes", [("ncnn",), ("onnxruntime", "ncnn")], ids=["unreadable", "read by another"])
+def test_trials_of_a_search_run_in_the_runtime_that_reads_them(
+    computer: Computer,
+    workspace: Workspace,
+    converter: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    runtimes: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(trying, "QUICK", SHORT)
+    (tmp_path / "space.yaml").write_text(SPACE)
+    task, wanted = make_task(tmp_path / "task", labels=True), SearchRequest(str(tmp_path / "space.yaml"), "random", 1)
+    record = deploy(task.request(recipes=("none",), runtimes=runtimes, search=wanted), workspace)
+    (trial,) = record.trials
+    assert trial.measured, trial.reason
+    assert record.selection is not None
+    names = {one.candidate.variant.name for one in record.selection.assessments}
+    assert trial.variant in names
+    assert (BASELINE.name in names) == ("onnxruntime" in runtimes)
 
 
 def test_losses_count_from_the_original_on_the_host(

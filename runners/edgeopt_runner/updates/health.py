@@ -17,10 +17,17 @@ LEAST_RUNS = 10
 _PASSED_ON = (protocol.CANCELLED, protocol.DISK_FULL, protocol.READ_ONLY)
 """Ends of a worker that say nothing about the model."""
 
+_STARVED = (protocol.MEMORY_GUARD, protocol.OOM, protocol.PROCESS_GUARD, protocol.TIMEOUT)
+"""Ends for want of memory, processes or time: enough to keep a new release out, and no proof against one that ran."""
+
 Launch = NamedTuple(
     "Launch", [("cosine", float), ("samples_ns", List[int]), ("memory_bytes", int), ("disturbed", List[str])]
 )
 """One launch of a release that gave right outputs."""
+
+
+class Starved(Refusal):
+    """A launch that the board had no room or time for."""
 
 
 def launch(store: ReleaseStore, number: int, check: Check, limits: Any, runs: int = 0) -> Launch:
@@ -34,6 +41,7 @@ def launch(store: ReleaseStore, number: int, check: Check, limits: Any, runs: in
         runs: Timed inferences; 0: as many as its manifest says.
 
     Raises:
+        Starved: ``health_failed`` for want of memory, processes or time.
         Refusal: It does not run right (``health_failed``), or the job was cancelled.
     """
     result = check(check_job(store, number, limits, runs))
@@ -43,7 +51,8 @@ def launch(store: ReleaseStore, number: int, check: Check, limits: Any, runs: in
         raise Refusal(status, "%s while %s was checked: %s" % (status, where, result.get("detail") or ""))
     if status != protocol.OK:
         reason = "%s: %s" % (status, result.get("detail") or "no more is known")
-        raise Refusal(protocol.HEALTH_FAILED, "%s is not healthy: %s" % (where, reason))
+        kind = Starved if status.partition(":")[0] in _STARVED else Refusal
+        raise kind(protocol.HEALTH_FAILED, "%s is not healthy: %s" % (where, reason))
     if not found.get("passed"):
         reason = found.get("reason") or "its outputs are not right"
         raise Refusal(protocol.HEALTH_FAILED, "%s is not healthy: %s" % (where, reason))

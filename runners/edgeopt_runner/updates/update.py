@@ -197,14 +197,15 @@ class _Update:
         return limits
 
     def _launch_old(self, record: Dict[str, Any], runs: int) -> bool:
-        """Launch what runs now; False where it is not healthy itself, and nothing to go back to."""
+        """Launch what runs now; False where it is not healthy itself, and the last to go back to, or lacks room."""
         try:
             self.before.append(health.launch(self.store, record["current"], self.check, self.job.get("limits"), runs))
         except Refusal as error:
             if error.code != protocol.HEALTH_FAILED:
                 raise
             self.before = []
-            record["unfit"] = [record["current"]]
+            if not isinstance(error, health.Starved):
+                record["unfit"] = [record["current"]]
             return False
         return True
 

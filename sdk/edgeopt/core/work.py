@@ -20,6 +20,7 @@ class Work:
         activation_bytes: Of everything that is computed on the way, each tensor once.
         operators: Nodes by kind, without those that only hold constants.
         uncounted: Nodes whose sizes nobody could work out, so that the other figures are too small.
+        table_bytes: Of the weights that are tables, of which one sample reads a few rows.
     """
 
     macs: int
@@ -29,6 +30,12 @@ class Work:
     activation_bytes: int
     operators: Mapping[str, int] = field(default_factory=dict)
     uncounted: int = 0
+    table_bytes: int = 0
+
+    @property
+    def streamed_bytes(self) -> int:
+        """Of the weights that every sample reads from end to end."""
+        return max(0, self.weight_bytes - self.table_bytes)
 
 
 @dataclass(frozen=True)

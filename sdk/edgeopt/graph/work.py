@@ -23,6 +23,7 @@ _NARROW = frozenset(
     {"ConvInteger", "QLinearConv", "MatMulInteger", "QLinearMatMul"}
     | {"DynamicQuantizeMatMul", "MatMulIntegerToFloat", "DynamicQuantizeLSTM"}
 )
+_LOOKUPS = frozenset({"Gather", "GatherElements", "GatherND", "GatherBlockQuantized"})
 _SMALL = 1024  # elements of constants whose values shape inference may need
 
 
@@ -139,7 +140,18 @@ def _counted(flow: Dataflow, shapes: Shapes) -> Work:
         weight_bytes=sum(tensor_bytes(flow.weights[name]) for name in reads),
         activation_bytes=sum(map(shapes.size_bytes, outputs)),
         operators=dict(sorted(Counter(flow.nodes[number].op_type for number in compute).items())),
+        table_bytes=sum(tensor_bytes(flow.weights[name]) for name in reads if _is_table(flow, name)),
         uncounted=sum(any(name and name not in shapes.of_one for name in flow.nodes[one].output) for one in compute),
+    )
+
+
+def _is_table(flow: Dataflow, name: str) -> bool:
+    """Whether rows are looked up in a tensor, or in what it is once it is dequantised, and nothing else reads it."""
+    readers = [flow.nodes[number] for number in members(flow.readers.get(name, 0) & flow.alive)]
+    return bool(readers) and all(
+        node.input[0] == name
+        and (node.op_type in _LOOKUPS or (node.op_type == "DequantizeLinear" and _is_table(flow, node.output[0])))
+        for node in readers
     )
 
 

@@ -34,4 +34,5 @@ def counted(recipe: Recipe, made: Made, source: Path) -> Work | None:
         whole = replace(whole, macs=0, narrow_macs=whole.macs + whole.narrow_macs)
     if own is None:
         return replace(whole, weight_bytes=made.path.stat().st_size)
-    return replace(whole, weight_bytes=own.weight_bytes, operators=own.operators, uncounted=own.uncounted)
+    names = ("weight_bytes", "operators", "uncounted", "table_bytes")
+    return replace(whole, **{name: getattr(own, name) for name in names})

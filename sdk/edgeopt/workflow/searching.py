@@ -26,7 +26,7 @@ from edgeopt.selection.strategies import strategy
 from edgeopt.selection.wording import points
 from edgeopt.workflow.request import SearchRequest
 from edgeopt.workflow.studying import Study, warmed
-from edgeopt.workflow.trying import Clock, Field, fastest, fitting, making, recipe_of, tried
+from edgeopt.workflow.trying import Clock, Field, fitting, making, recipe_of, tried, yardstick
 
 FINALISTS = 6
 """Points of the Pareto front that are made once more by their final recipe, least of the objective first."""
@@ -94,7 +94,7 @@ def search(
     trials = study.trials()
     field.keep(trials)
     field.listener.stage(f"Searching {space.name}", max(0, bound - len(trials)))
-    settings, began = fastest(field), clock()
+    against, began = yardstick(field), clock()
 
     def next_claim() -> Claim | None:
         if _over(study.trials(), wanted, clock() - began):
@@ -103,7 +103,7 @@ def search(
 
     with contextlib.closing(_made_ahead(field, space, study, next_claim)) as ahead:
         for claim, made in ahead:
-            outcome = tried(field, made(), settings, claim.trial, clock=clock, before=trials)
+            outcome = tried(field, made(), against, claim.trial, clock=clock, before=trials)
             study.finish(claim, outcome.trial)
             trials = study.trials()
             if outcome.variant and _leads(outcome.trial, trials):

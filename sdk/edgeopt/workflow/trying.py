@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgeopt.core.budget import Budget
+from edgeopt.core.device import DeviceFacts
+from edgeopt.core.measurement import Accuracy
 from edgeopt.core.plan import QUICK
 from edgeopt.core.profile import Profile, Settings
 from edgeopt.core.recipe import Recipe
@@ -30,9 +32,9 @@ from edgeopt.workflow.listener import Listener
 from edgeopt.workflow.making import Maker, settle
 from edgeopt.workflow.measuring import Bench, machine_of
 from edgeopt.workflow.optimizing import readable_original
-from edgeopt.workflow.preparing import model_facts
+from edgeopt.workflow.preparing import Prepared, model_facts
 from edgeopt.workflow.studying import UNKNOWN_EXCESS
-from edgeopt.workflow.tuning import readers
+from edgeopt.workflow.tuning import readers, reference
 from edgeopt_targets import registry
 
 Clock = Callable[[], float]
@@ -73,6 +75,16 @@ class Field:
         """Limits and objective."""
         return self.maker.request.budget
 
+    @property
+    def facts(self) -> DeviceFacts:
+        """The device's."""
+        return self.maker.facts
+
+    @property
+    def prepared(self) -> Prepared:
+        """Model and samples."""
+        return self.maker.prepared
+
 
 def fitting(space: Space, field: Field) -> Space:
     """The space without choices whose passes find nothing to do in this network."""
@@ -111,13 +123,36 @@ def _passes(space: Space, wishes: dict[str, Value]) -> Recipe:
     return space.recipe(space.completed(wishes), space.name)
 
 
-def fastest(field: Field) -> Settings:
+@dataclass(frozen=True)
+class Yardstick:
+    """What trials are measured with and against.
+
+    Attributes:
+        settings: What a trial runs with where its file allows it.
+        beside: Whether the original is measured beside it, with the same.
+        reference: The original's accuracy where the device cannot tell it.
+    """
+
+    settings: Settings
+    beside: bool = True
+    reference: Accuracy | None = None
+
+    def of(self, field: Field, made: Variant) -> Settings | None:
+        """What a trial runs with: these, else the first as near as can be; ``None`` where no runtime reads it."""
+        suited = readers(field, (self.settings, *field.settings), made)
+        alike = [one for one in suited if one == self.settings or one.threads == self.settings.threads]
+        return next(iter([*alike, *suited]), None)
+
+
+def yardstick(field: Field) -> Yardstick:
     """The settings with which the original is fastest on the device; the first where it does not run."""
+    suited = readers(field, field.settings, field.original)
     with field.bench() as bench:
-        suited = readers(bench, field.settings, field.original)
+        if not suited:
+            return Yardstick(field.settings[0], beside=False, reference=reference(bench, field.original))
         launches = [bench.measure(field.original, settings, QUICK) for settings in suited]
     times = [launch.latency.median_ns if launch.ok and launch.latency else math.inf for launch in launches]
-    return suited[times.index(min(times))]
+    return Yardstick(suited[times.index(min(times))])
 
 
 @dataclass(frozen=True)
@@ -136,7 +171,7 @@ class Outcome:
 def tried(
     field: Field,
     made: Variant | Rejection,
-    settings: Settings,
+    against: Yardstick,
     trial: Trial,
     *,
     clock: Clock,
@@ -147,7 +182,7 @@ def tried(
     Args:
         field: What the search works with.
         made: What the point gave here.
-        settings: How it is run.
+        against: How it is run, and beside what.
         trial: The point.
         clock: Seconds.
         before: Trials that ended, of which the best bounds what the device is asked about.
@@ -157,16 +192,27 @@ def tried(
     """
     if isinstance(made, Rejection):
         return Outcome(dataclasses.replace(trial, excess=UNKNOWN_EXCESS, reason=made.reason))
-    bounds = Bounds(field.budget, machine_of(field.maker.facts, field.profile))
-    if reason := bounds.refusal(made, settings, bounds.best_of(before)):
+    settings = against.of(field, made)
+    if reason := _hopeless(field, made, settings, before):
         return Outcome(dataclasses.replace(trial, excess=UNKNOWN_EXCESS, variant=made.name, reason=reason))
-    measured = []
+    assert settings is not None
+    runs = [(field.original, against.settings)] if against.beside else []
     with field.bench() as bench:
         began = clock()
-        for variant in (field.original, made):
-            measured.append(Candidate(variant, settings, (bench.measure(variant, settings, QUICK),)))
+        measured = [
+            Candidate(variant, chosen, (bench.measure(variant, chosen, QUICK),), against.reference)
+            for variant, chosen in (*runs, (made, settings))
+        ]
         taken = dataclasses.replace(trial, board=bench.connection.device.name, device_seconds=clock() - began)
     return _judged(field, taken, measured, made)
+
+
+def _hopeless(field: Field, made: Variant, settings: Settings | None, before: Sequence[Trial]) -> str:
+    """Why the device need not be asked; empty where it is to be."""
+    if settings is None:
+        return f"no runtime that may be used on the device reads it (.{made.artifact.format})"
+    bounds = Bounds(field.budget, machine_of(field.facts, field.profile))
+    return bounds.refusal(made, settings, bounds.best_of(before))
 
 
 def _judged(field: Field, trial: Trial, measured: Sequence[Candidate], made: Variant) -> Outcome:

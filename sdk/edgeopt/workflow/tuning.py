@@ -6,11 +6,13 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from edgeopt.core.device import DeviceFacts
 from edgeopt.core.formats import reads
 from edgeopt.core.measurement import Accuracy, Measurement
 from edgeopt.core.plan import FINALS, FULL, QUICK, STANDARD, Plan
-from edgeopt.core.profile import Settings
+from edgeopt.core.profile import Profile, Settings
 from edgeopt.core.recipe import BASELINE
 from edgeopt.core.selection import Candidate
 from edgeopt.core.variant import Rejection, Variant
@@ -20,7 +22,7 @@ from edgeopt.selection import schedule, statistics
 from edgeopt.workflow.bounding import Bounds
 from edgeopt.workflow.forecasting import foresight
 from edgeopt.workflow.measuring import Bench
-from edgeopt.workflow.preparing import model_facts
+from edgeopt.workflow.preparing import Prepared, model_facts
 from edgeopt_targets import registry
 
 _FALLBACK_LEVEL = "extended"
@@ -33,6 +35,22 @@ _FAR_BEHIND = 1.5
 
 _BLOCKS = 2
 """Blocks of finals at most: the second only where every finalist drifted in the first."""
+
+
+class Place(Protocol):
+    """A device with a task: what decides who reads which file."""
+
+    @property
+    def facts(self) -> DeviceFacts:
+        """What the device has."""
+
+    @property
+    def profile(self) -> Profile:
+        """What is known of its kind."""
+
+    @property
+    def prepared(self) -> Prepared:
+        """Model and samples."""
 
 
 @dataclass
@@ -129,10 +147,10 @@ def _hopeful(
     return [one for one in settings if not reasons[one]], next(filter(None, reasons.values()), "")
 
 
-def readers(bench: Bench, settings: Sequence[Settings], variant: Variant) -> list[Settings]:
+def readers(place: Place, settings: Sequence[Settings], variant: Variant) -> list[Settings]:
     """The settings whose runtime reads the variant's file, and to which no rule of the target objects."""
-    recipe, model = variant.provenance.recipe, model_facts(bench.prepared)
-    able = registry.target(bench.profile.target).runtimes(bench.profile, bench.facts, model, recipe)
+    recipe, model = variant.provenance.recipe, model_facts(place.prepared)
+    able = registry.target(place.profile.target).runtimes(place.profile, place.facts, model, recipe)
     return [one for one in settings if one.runtime in able and reads(one.runtime, variant.artifact.format)]
 
 

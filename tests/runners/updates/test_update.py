@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 from edgeopt_runner import protocol, runtimes
+from edgeopt_runner.supervisor import Supervisor
+from edgeopt_runner.updates import update
 from support.board_updates import (
     PROFILE,
     SickFrom,
@@ -25,6 +28,7 @@ from support.board_updates import (
     update_now,
     wrong,
 )
+from support.failing_disk import failing
 
 
 @pytest.fixture(autouse=True)
@@ -221,6 +225,39 @@ def test_what_runs_and_is_sick_itself_is_not_gone_back_to(board: Path) -> None:
     found = install(board, b"model three", "1.2.0", 3, check)
     assert (found["outcome"], found["before"]) == ("rolled_back", None)
     assert assert_sound(board)["version"] == "1.0.0"
+
+
+@pytest.mark.parametrize("old", [wrong, lambda job: {"status": "memory_guard", "detail": "60 MiB are left"}])
+def test_where_only_what_ran_is_whole_the_board_goes_back_to_it_however_it_did(board: Path, old: Any) -> None:
+    new = SickFrom(2)
+    found = install(board, b"model two", "1.1.0", 2, lambda job: (old if job["release"]["number"] == 1 else new)(job))
+    assert (found["outcome"], found["before"], found["release"]) == ("rolled_back", None, 1)
+    assert assert_sound(board)["version"] == "1.0.0"
+
+
+def test_what_the_board_had_no_room_to_launch_is_gone_back_to_all_the_same(board: Path) -> None:
+    install(board, b"model two", "1.1.0", 2)
+    checks = {2: lambda job: {"status": "timeout:load", "detail": "5 s"}, 3: SickFrom(2)}
+    found = install(board, b"model three", "1.2.0", 3, lambda job: checks[job["release"]["number"]](job))
+    assert (found["outcome"], found["release"]) == ("rolled_back", 2)
+    assert assert_sound(board)["version"] == "1.1.0"
+
+
+def test_a_phase_that_cannot_be_written_down_changes_nothing(board: Path) -> None:
+    def full(call: int, where: str) -> None:
+        if "state.json" in where:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), where)
+
+    job = {**bring(board, b"model two", "1.1.0", 2), "job_id": "ab" * 16}
+    folder = board / "jobs" / job["job_id"]
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text(json.dumps(job))
+    supervisor = Supervisor(str(board), job["job_id"])
+    with failing(board, full):
+        supervisor._on_phase("load", 1.0)
+        found = update.update(str(board), job, healthy, supervisor._on_step)["update"]
+    assert found["outcome"] == "committed"
+    assert assert_sound(board)["version"] == "1.1.0"
 
 
 def test_return_goes_to_the_previous_or_the_named_release(board: Path) -> None:

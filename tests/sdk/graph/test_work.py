@@ -76,6 +76,36 @@ def test_a_product_is_narrow_where_both_sides_come_from_eight_bits(
     assert found.weight_bytes < 4 * 320
 
 
+@pytest.mark.parametrize("quantised", [False, True])
+def test_a_table_of_which_rows_are_looked_up_is_told_from_weights_that_are_read_whole(
+    tmp_path: Path, quantised: bool
+) -> None:
+    nodes = [helper.make_node("DequantizeLinear", ["t", "s"], ["rows"])] if quantised else []
+    nodes += [
+        helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["rows" if quantised else "t", "i"], ["e"]),
+        helper.make_node("MatMul", ["e", "w"], ["y"]),
+    ]
+    weights = {"t": (5000, 8), "w": (8, 4)} | ({"s": ()} if quantised else {})
+    kind = TensorProto.INT8 if quantised else FLOATS
+    found = work_of(write(tmp_path / "net.onnx", nodes, (1, 3), weights, t=kind))
+    assert found is not None
+    assert found.table_bytes == 5000 * 8 * (1 if quantised else 4)
+    assert found.weight_bytes == found.table_bytes + 4 * (32 + quantised)
+
+
+def test_a_table_that_is_a_product_s_weights_too_is_read_whole(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Transpose", ["t"], ["turned"], perm=[1, 0]),
+        helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["t", "i"], ["e"]),
+        helper.make_node("MatMul", ["e", "turned"], ["y"]),
+    ]
+    found = work_of(write(tmp_path / "net.onnx", nodes, (1, 3), {"t": (5000, 8)}))
+    assert found is not None
+    assert (found.table_bytes, found.weight_bytes) == (0, 5000 * 8 * 4)
+
+
 def test_values_of_weights_do_not_matter_but_those_that_say_sizes_do(tmp_path: Path) -> None:
     shape = helper.make_tensor("shape", TensorProto.INT64, [2], [1, 2048])
     nodes = [

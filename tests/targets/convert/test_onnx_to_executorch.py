@@ -1,7 +1,7 @@
 """ExecuTorch files of trained networks: right in ExecuTorch, quantised for certain, layers kept in float by name.
 
 They need the environment that the first use of `convert_executorch` makes (1.2 GB), and are skipped where it is not; a
-conversion takes 20 s and more, so all but two are under `long`.
+conversion takes 20 s and more, so all are under `long`.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def keeps_its_accuracy(network, precision, work):
     assert made.path.stat().st_size < SHARE[precision] * original.network.stat().st_size
 
 
+@pytest.mark.long
 @pytest.mark.timeout(DEADLINE)
 @pytest.mark.parametrize("precision", list(LEAST))
 def test_a_trained_network_keeps_its_accuracy(precision, tmp_path, installed):

@@ -1,4 +1,7 @@
-"""ncnn files of trained networks: right, half the size where asked; a batch and free sizes are told."""
+"""ncnn files of trained networks: right, half the size where asked; a batch and free sizes are told.
+
+A conversion and two evaluations take half a minute, so all networks but one are under `long`.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,12 @@ def test_it_conforms(check, tmp_path):
 
 @pytest.mark.parametrize(
     ("network", "precision"),
-    [("residual", "half"), ("depthwise", "float"), ("transformer", "float"), ("recurrent", "half")],
+    [
+        ("depthwise", "float"),
+        pytest.param("residual", "half", marks=pytest.mark.long),
+        pytest.param("transformer", "float", marks=pytest.mark.long),
+        pytest.param("recurrent", "half", marks=pytest.mark.long),
+    ],
 )
 def test_trained_networks_keep_their_accuracy(network, precision, tmp_path):
     original = trained(network)

@@ -68,7 +68,7 @@ def least_ns(task: Task) -> float:
     left = 1 - _spared_share(work) * (1 - 1 / _SPARED)
     on_cores = settings.runtime != "tensorrt" and not settings.provider  # else nothing is known of what computes
     compute = left * (work.macs / wide + work.narrow_macs / narrow) / (clock * cores) if on_cores else 0.0
-    moved = max(0, work.weight_bytes - _CACHED_BYTES)
+    moved = max(0, work.streamed_bytes - _CACHED_BYTES)
     memory = moved / (machine.bandwidth_gb_per_second * 1e9) if machine.bandwidth_gb_per_second else 0.0
     return 1e9 * max(compute * settings.batch, memory)
 
@@ -86,5 +86,5 @@ def about_ns(task: Task) -> float:
     clock = (machine.max_khz or _TYPICAL_KHZ) * 1e3
     speed = clock * math.pow(min(machine.cores, max(1, settings.threads)), 0.8) * _EFFICIENCY
     compute = (work.macs / wide + work.narrow_macs / narrow) / speed
-    moved = (work.weight_bytes + 2 * work.activation_bytes) / ((machine.bandwidth_gb_per_second or _BANDWIDTH) * 1e9)
+    moved = (work.streamed_bytes + 2 * work.activation_bytes) / ((machine.bandwidth_gb_per_second or _BANDWIDTH) * 1e9)
     return settings.batch * 1e9 * (compute + moved) + _NODE_NS * sum(work.operators.values())

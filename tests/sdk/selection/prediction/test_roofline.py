@@ -39,6 +39,8 @@ def test_weights_that_no_cache_holds_come_through_the_memory_each_time() -> None
     heavy = replace(PLAIN, weight_bytes=116 * MEBI)
     assert least_ns(replace(ONE, work=heavy)) == pytest.approx(100 * MEBI / 10.0)
     assert least_ns(replace(ONE, work=replace(PLAIN, weight_bytes=16 * MEBI))) == least_ns(ONE)
+    assert least_ns(replace(ONE, work=replace(heavy, table_bytes=100 * MEBI))) == least_ns(ONE)  # a few rows are read
+    assert least_ns(replace(ONE, work=replace(PLAIN, table_bytes=MEBI))) == least_ns(ONE)
 
 
 def test_what_is_not_known_bounds_nothing() -> None:
