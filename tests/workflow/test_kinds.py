@@ -195,11 +195,13 @@ def test_boards_of_one_kind_search_together_and_try_nothing_twice(
         ("a1,a1", "names 'a1' twice"),
         ("label=shop,profile=nothing", "no board fits"),
         ("a1,nobody", "'nobody' is no device"),
+        ("a1,x86-avx2", "'x86-avx2' is a kind of hardware, and no device"),
+        ("a1,raspberry-pi-5", "'raspberry-pi-5' is 'a1', which is named already"),
     ],
 )
 def test_targets_that_name_no_boards_are_refused(
     workspace: edgeopt.Workspace, task: Task, target: str, message: str
 ) -> None:
-    workspace.inventory.add(Device("a1", "ssh", host="192.0.2.1", labels={"shop": "north"}))
+    workspace.inventory.add(Device("a1", "ssh", host="192.0.2.1", profile="raspberry-pi-5", labels={"shop": "north"}))
     with pytest.raises((UsageError, edgeopt.EdgeoptError), match=message):
         deploy_kinds(task.request(target=target), workspace)

@@ -96,17 +96,19 @@ def variant_size(record: edgeopt.RunRecord, trial: Any) -> int:
     return next(one.artifact.size_bytes for one in record.variants if one.name == trial.variant)
 
 
-def test_the_search_goes_on_where_it_was_interrupted(
+def test_a_fresh_search_goes_on_where_it_was_interrupted(
     search_request: Any, computer: Computer, workspace: edgeopt.Workspace
 ) -> None:
+    request = replace(search_request(study="night"), fresh=True)
     with pytest.raises(KeyboardInterrupt):
-        edgeopt.deploy(search_request(), workspace, listener=Pulled(2))
+        edgeopt.deploy(request, workspace, listener=Pulled(2))
     (cut_off,) = workspace.ledger.runs()
     before = workspace.ledger.run(cut_off.run_id).trials
     assert len(before) == 2
     heard = Heard()
-    record = edgeopt.deploy(search_request(), workspace, listener=heard)
+    record = edgeopt.deploy(request, workspace, listener=heard)
     assert record.run_id == cut_off.run_id
+    assert "--fresh" in record.command
     assert record.trials[:2] == before
     assert len(record.trials) == 5
     assert heard.text.count("Searching forms: ") == 3

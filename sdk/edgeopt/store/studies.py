@@ -54,7 +54,8 @@ class StudyStore:
 
         Args:
             subject: What it is about.
-            name: What hosts call it to each other; without one, equal subjects are one study.
+            name: What hosts call it to each other; without one, equal subjects are one study. Each profile has a
+                study of that name, and so has each mark.
             now: Seconds since the epoch.
 
         Returns:
@@ -63,7 +64,7 @@ class StudyStore:
         Raises:
             UsageError: The study of that name is about something else, for example a network that has changed since.
         """
-        key = exact_key("study", name or subject)
+        key = exact_key("study", [name, subject.board.get("profile", ""), subject.mark] if name else subject)
         row = {"key": key, "name": name, "source": _source(subject), "created_at": now}
         with self._database.writing() as connection:
             known = connection.execute(select(_STUDIES.c.document).where(_STUDIES.c.key == key)).scalar()

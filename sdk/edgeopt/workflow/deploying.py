@@ -67,6 +67,10 @@ class _Run:
         self.tracker.saved(changed)
         return changed
 
+    def fail(self, run_id: str) -> None:
+        """The run cannot go on; what its steps have kept stays."""
+        self.save(self.workspace.ledger.run(run_id), state="failed", finished_at=self.now())
+
 
 def deploy(
     request: Request,
@@ -114,7 +118,7 @@ def deploy(
             return _finish(run, record)
         except EdgeoptError as error:
             if not error.retryable:  # else it counts as cut off, and the same command goes on with it
-                run.save(record, state="failed", finished_at=now())
+                run.fail(record.run_id)
             raise
         finally:
             told.left()
@@ -143,7 +147,7 @@ def _begin(run: _Run, aim: Aim, facts: DeviceFacts) -> RunRecord:
     """Take up an unfinished run of the same request, or start a new one."""
     ledger, model, data = run.workspace.ledger, run.prepared.model, run.prepared.summary
     key = exact_key("run", [run.request.key(), model.artifact.digest, data.digest, facts.fingerprint])
-    unfinished = None if run.request.fresh else ledger.find_resumable(key)
+    unfinished = ledger.find_resumable(key)
     if unfinished is not None:
         run.listener.note(f"Going on with run {unfinished.run_id}, which was cut off.")
     started_at = unfinished.started_at if unfinished else run.now()

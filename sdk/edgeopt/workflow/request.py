@@ -237,7 +237,7 @@ class Request:
         for path in self.candidates:
             words += ["--candidate", path]
         flags = {"--overlap": data.overlap, "--random-data": data.random, "--no-activate": not self.activate}
-        flags["--one-for-all"] = self.one_for_all
+        flags |= {"--one-for-all": self.one_for_all, "--fresh": self.fresh}
         return shlex.join(words + [flag for flag, given in flags.items() if given])
 
 

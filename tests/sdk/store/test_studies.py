@@ -76,6 +76,17 @@ def test_a_named_study_refuses_a_network_that_has_changed_and_says_so(ledger_url
         assert store.open(SUBJECT, "night", now=3.0)  # nothing was lost
 
 
+def test_each_profile_and_each_fresh_run_has_a_study_of_a_name_to_itself(ledger_url: str) -> None:
+    with StudyStore(ledger_url) as store:
+        kinds = [SUBJECT, replace(SUBJECT, board={"profile": "raspberry-pi-4"}), replace(SUBJECT, mark="0101-abcd")]
+        keys = [store.open(one, "night", now=1.0) for one in kinds]
+        assert len(set(keys)) == 3
+        assert [store.open(one, "night", now=2.0) for one in kinds] == keys
+        slower = replace(SUBJECT, board={**SUBJECT.board, "power": "7W"})
+        with pytest.raises(UsageError, match="the kind of board changed"):
+            store.open(slower, "night", now=3.0)
+
+
 def test_trials_of_a_file_that_changed_are_counted_and_not_used(ledger_url: str) -> None:
     changed = replace(SUBJECT, model_digest=digest("retrained"))
     with StudyStore(ledger_url) as store:

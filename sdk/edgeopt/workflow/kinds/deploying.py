@@ -81,7 +81,7 @@ class _Run:
         self.request, self.workspace, self.prepared, self.said, self.now = request, workspace, prepared, said, now
         data, ledger = prepared.summary, workspace.ledger
         self._key = exact_key("group", [request.key(), prepared.model.artifact.digest, data.digest])
-        unfinished = None if request.fresh else ledger.find_resumable(self._key)
+        unfinished = ledger.find_resumable(self._key)
         if unfinished is not None:
             said.note(f"Going on with run {unfinished.run_id}, which was cut off.")
         self.started_at = unfinished.started_at if unfinished else now()
