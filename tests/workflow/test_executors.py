@@ -59,10 +59,17 @@ def test_an_order_whose_worker_is_killed_is_begun_again(tmp_path: Path) -> None:
 
 def test_an_order_that_takes_every_worker_is_given_up_and_the_next_is_not(tmp_path: Path) -> None:
     with Pool(1) as pool:
-        with killing(lambda: pool.pids) as killed, pytest.raises(ChildError, match=f"its worker {ATTEMPTS} times"):
+        with killing(lambda: pool.pids) as killed, pytest.raises(ChildError, match=f"{ATTEMPTS} times .crash:SIGKILL"):
             pool.submit(make_order(tmp_path)).result()
         assert len(killed) == ATTEMPTS
         assert pool.submit(make_order(tmp_path)).result().value == pytest.approx(1.0)
+
+
+def test_what_breaks_a_worker_is_said(tmp_path: Path) -> None:
+    order = make_order(tmp_path)
+    incomplete = replace(order, files={"source": order.files["source"]})
+    with Pool(1) as pool, pytest.raises(ChildError, match=f"its worker {ATTEMPTS} times .KeyError: 'golden'"):
+        pool.submit(incomplete).result()
 
 
 def test_closing_ends_the_processes_and_what_they_are_at(tmp_path: Path) -> None:

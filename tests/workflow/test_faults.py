@@ -175,6 +175,9 @@ def test_a_full_disk_says_what_is_missing_and_loses_nothing(
         assert re.search(r"\d+ bytes free, and \d+ are needed", str(caught.value))
         known = known_measurements(workspace)
         assert known
+        (failed,) = workspace.ledger.runs()
+        assert failed.state == "failed"
+        assert "int8-minmax" in {variant.name for variant in workspace.ledger.run(failed.run_id).variants}
         heard.filler.unlink()
         record = deploy(task.request(recipes=("int8-minmax",)), workspace)
         assert record.state == "done"

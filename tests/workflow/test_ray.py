@@ -23,7 +23,7 @@ from edgeopt.workflow.executors import open_executor
 from edgeopt.workflow.executors.here import Here
 from support.executing import EIGHT, PLAIN, make_order, outcome
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install 'edgeopt[ray]'")
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'edgeopt[ray]'")
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 
@@ -104,6 +104,18 @@ def test_a_node_that_is_lost_in_the_middle_loses_no_order(tmp_path: Path) -> Non
         cluster.remove_node(node, allow_graceful=False)
         cluster.add_node(num_cpus=1)
         assert outcome(promise) == expected
+
+
+def test_a_node_that_cannot_keep_files_is_asked_again_before_the_run_fails(tmp_path: Path) -> None:
+    order, blocked = make_order(tmp_path / "orders"), home() / "worker"
+    with ray_cluster(1) as cluster, open_executor(f"ray:{cluster.address}", tmp_path / "made") as executor:
+        blocked.write_text("no folder can be made here")
+        with pytest.raises(ToolError, match=r"in 3 attempts: NotADirectoryError.*worker"):
+            executor.submit(order).result()
+        promise = executor.submit(order)
+        ray.wait([promise._running])  # type: ignore[attr-defined]
+        blocked.unlink()
+        assert promise.result().value == pytest.approx(1.0)
 
 
 def test_where_no_cluster_answers_it_is_said_with_what_to_do(tmp_path: Path) -> None:

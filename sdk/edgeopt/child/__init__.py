@@ -24,7 +24,7 @@ from edgeopt.child import job
 from edgeopt.child.job import die_with_parent, report_progress
 from edgeopt.child.nursery import nursery
 
-__all__ = ["Progress", "die_with_parent", "environment_of", "report_progress", "run_child"]
+__all__ = ["Progress", "die_with_parent", "environment_of", "how_it_ended", "report_progress", "run_child"]
 
 Progress = Callable[[str, float], None]
 """Hears what a child is at, and which share of it is done, 0 to 1."""
@@ -171,6 +171,11 @@ def _wait(process: Process, deadline_seconds: float, follow: Callable[[], None] 
                 return "timeout"
         if follow:
             follow()
+    return how_it_ended(returncode)
+
+
+def how_it_ended(returncode: int) -> str:
+    """The status of a child that left no result: ``crash:<signal>``, ``exit:<code>`` or ``no_result``."""
     if returncode < 0:
         return f"crash:{_signal_name(-returncode)}"
     return f"exit:{returncode}" if returncode else "no_result"

@@ -61,8 +61,9 @@ def _run_kinds(request: Request, tracker: Tracker | None, *, html: str | None, a
         page = workspace.run_folder(record.group) / "report.html"
         if tracker is not None:
             for run in record.runs:
-                own = workspace.run_folder(run.run_id) / "report.html"
-                tell(Forgiving(tracker, progress), run, own.read_text(encoding="utf-8"))
+                own, told = workspace.run_folder(run.run_id) / "report.html", Forgiving(tracker, progress)
+                tell(told, run, own.read_text(encoding="utf-8"))
+                told.left()
     if html is not None:
         Path(html).write_bytes(page.read_bytes())
         page = Path(html)

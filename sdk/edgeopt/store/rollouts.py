@@ -144,7 +144,7 @@ class RolloutStore:
         return Rollout(
             row.rollout_id,
             decode_json(Plan, row.plan, where=where),
-            holder=lease.holder if lease and held else "",
+            holder=_driver(lease) if held else "",
             fence=lease.fence if lease and held else 0,
             boards=tuple(decode_json(BoardProgress, text, where=where) for text in boards),
             gates=tuple(decode_json(GateVerdict, text, where=where) for text in gates),
@@ -158,7 +158,8 @@ class RolloutStore:
         with self._database.reading() as connection:
             rows = connection.execute(query.where(table.c.app == app) if app else query).all()
             leases = {row.rollout_id: row.holder for row in connection.execute(select(tables.rollout_leases))}
-        return tuple(_summary(row, leases.get(row.rollout_id, "")) for row in rows)
+        driven = {rollout_id: holder for rollout_id, holder in leases.items() if not _ended(holder)}
+        return tuple(_summary(row, driven.get(row.rollout_id, "")) for row in rows)
 
     def counts(self, rollout_ids: Sequence[str]) -> dict[str, Counter[str]]:
         """Boards by state of each of these rollouts, without reading the boards."""
@@ -233,10 +234,10 @@ class RolloutStore:
             connection.execute(update(leases).where(mine).values(holder="", expires=0.0))
 
     def lease(self, app: str) -> Lease | None:
-        """Who drives the rollouts of an app; ``None`` where nobody does."""
+        """Who drives the rollouts of an app; ``None`` where nobody does; a process that has ended does not."""
         with self._database.reading() as connection:
             found = _lease(connection, app)
-        return found if found and found.holder else None
+        return found if _driver(found) else None
 
     def fence(self, app: str) -> int:
         """The highest fence of an app so far, which boards do not refuse: a preflight for a plan bears it."""
@@ -334,6 +335,10 @@ def _lease(connection: Connection, app: str, *, lock: bool = False) -> Lease | N
     query = select(leases).where(leases.c.app == app)
     row = connection.execute(query.with_for_update() if lock else query).first()
     return None if row is None else Lease(row.rollout_id, row.holder, row.fence, row.since, row.expires)
+
+
+def _driver(lease: Lease | None) -> str:
+    return lease.holder if lease and not _ended(lease.holder) else ""
 
 
 def _free(lease: Lease, holder: str, now: float) -> bool:

@@ -67,6 +67,10 @@ class _Run:
         self.tracker.saved(changed)
         return changed
 
+    def fail(self, run_id: str) -> None:
+        """The run cannot go on; what its steps have kept stays."""
+        self.save(self.workspace.ledger.run(run_id), state="failed", finished_at=self.now())
+
 
 def deploy(
     request: Request,
@@ -114,7 +118,7 @@ def deploy(
             return _finish(run, record)
         except EdgeoptError as error:
             if not error.retryable:  # else it counts as cut off, and the same command goes on with it
-                run.save(record, state="failed", finished_at=now())
+                run.fail(record.run_id)
             raise
         finally:
             told.left()

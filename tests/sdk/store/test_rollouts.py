@@ -123,6 +123,7 @@ def test_the_lease_of_a_process_that_has_ended_is_free_at_once(ledger_url: str) 
     with RolloutStore(ledger_url) as store:
         store.create(rollout(), key="k", now=1.0)
         ended = store.take(ONE, f"alice@{socket.gethostname()}:{child.pid}", now=1.0)
+        assert (store.lease("detector"), store.rollout(ONE).holder, store.rollouts()[0].holder) == (None, "", "")
         assert store.take(ONE, f"alice@{socket.gethostname()}:{os.getpid()}", now=2.0) > ended
         with pytest.raises(RolloutBusyError):
             store.take(ONE, "bob@there:9", now=3.0)

@@ -123,6 +123,20 @@ def test_a_run_that_was_cut_off_is_killed_and_taken_up_again_as_the_same(uri: st
     assert children["int8-entropy"].data.metrics["latency_median_ms"] == pytest.approx(4.21)
 
 
+def test_one_tracker_keeps_the_runs_of_several_kinds_apart(uri: str, client: Any) -> None:
+    tracker = MlflowTracker(uri)
+    for name, page in (("pi4", "slow"), ("pi5", "fast")):
+        record = replace(run_record(), run_id=f"group.{name}", profile_name=name)
+        tracker.saved(record)
+        tracker.ended(record, page)
+        tracker.left()
+    for name, page in (("pi4", "slow"), ("pi5", "fast")):
+        parent, children = runs_of(client, f"group.{name}")
+        assert parent.data.params["profile"] == name
+        assert set(children) == {one.name for one in (*run_record().variants, *run_record().rejections)}
+        assert artifact(client, parent, "report.html") == page
+
+
 def test_telling_the_same_again_changes_nothing(uri: str, client: Any) -> None:
     record = replace(run_record(), run_id="again")
     MlflowTracker(uri).saved(record)

@@ -6,7 +6,7 @@ import pytest
 
 from edgeopt.core.run import RunRecord
 from edgeopt.errors import StoreError
-from edgeopt.workflow.tracking.tracker import Forgiving, tell
+from edgeopt.workflow.tracking.tracker import Forgiving, in_short, tell
 from support.records import run_record
 from support.workflow import Heard
 
@@ -51,6 +51,22 @@ def test_what_is_told_on_purpose_fails_as_an_error_of_ours() -> None:
     with pytest.raises(StoreError, match="said 503") as error:
         tell(Failing(), run_record(), "")
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("postgresql://me:secret@db/runs", "postgresql://db/runs"),
+        (
+            "postgresql://db/runs?user=me&password=secret&sslmode=require",
+            "postgresql://db/runs?user=me&password=***&sslmode=require",
+        ),
+        ("http://there:5000/?ACCESS_TOKEN=secret#top: 503", "http://there:5000/?ACCESS_TOKEN=***#top: 503"),
+        (f"{'x' * 280} http://me:{'secret' * 9}@there", f"{'x' * 280} http://there"),
+    ],
+)
+def test_a_place_is_shown_without_its_secrets(said: str, shown: str) -> None:
+    assert in_short(RuntimeError(said)) == shown
 
 
 def test_ctrl_c_while_it_is_told_is_ctrl_c() -> None:

@@ -102,30 +102,31 @@ class OnRay(Closing):
 
 
 class _OnCluster:
-    """The promise of an order that was sent; where its worker is lost it is sent again."""
+    """The promise of an order that was sent; where its worker is lost, or its node fails, it is sent again."""
 
     def __init__(self, ray: Any, text: str, files: Mapping[str, _File], owner: OnRay) -> None:
         self._ray, self._text, self._files, self._owner = ray, text, files, owner
         self._running = self._send()
 
-    def _send(self) -> Any:
-        return self._ray.remote(_on_node).options(max_retries=0, num_cpus=1).remote(self._text, self._files)
+    def _send(self, **options: Any) -> Any:
+        task = self._ray.remote(_on_node).options(max_retries=0, num_cpus=1, **options)
+        return task.remote(self._text, self._files)
 
     def result(self) -> Answer:
-        failed = ""
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                self._running = self._send()
+        failed: BaseException | None = None
+        for _ in range(ATTEMPTS):
+            if failed is not None:
+                self._running = self._send(scheduling_strategy="SPREAD")  # else it goes to the same idle node again
             try:
                 return self._owner.received(self._ray.get(self._running))
-            except self._ray.exceptions.RayTaskError as error:
-                raise ToolError(
-                    f"a Ray node cannot carry out orders: {_cause(error)}.", remedy="Look at the node."
-                ) from None
             except self._ray.exceptions.RayError as error:
-                failed = type(error).__name__
-        name = decode_json(Order, self._text, where="an order").recipe.name
-        raise ChildError(f"{name}: took down its worker on the cluster {ATTEMPTS} times ({failed}).", status="lost")
+                failed = error
+        assert failed is not None
+        if isinstance(failed, self._ray.exceptions.RayTaskError):
+            said = f"Ray nodes could not carry out an order in {ATTEMPTS} attempts: {_cause(failed)}."
+            raise ToolError(said, remedy="Look at the nodes: disk, memory and permissions.")
+        name, how = decode_json(Order, self._text, where="an order").recipe.name, type(failed).__name__
+        raise ChildError(f"{name}: took down its worker on the cluster {ATTEMPTS} times ({how}).", status="lost")
 
 
 def _on_node(text: str, files: Mapping[str, _File]) -> _Sent:

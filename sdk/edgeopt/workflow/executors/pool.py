@@ -14,17 +14,17 @@ import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from edgeopt.child import Progress, environment_of
+from edgeopt.child import Progress, environment_of, how_it_ended
 from edgeopt.documents import encode_json
 from edgeopt.errors import ChildError
 from edgeopt.workflow.executors._base import ATTEMPTS, Answer, Closing, Order
-from edgeopt.workflow.executors.worker import answer_of
+from edgeopt.workflow.executors.worker import answer_of, cause_of
 
 _WORKER = "edgeopt.workflow.executors.worker"
 
 
 class _Lost(Exception):
-    """A worker ended in the middle of an order."""
+    """A worker ended, or broke, in the middle of an order; the text says of what, where it could say so itself."""
 
 
 class _Worker:
@@ -47,7 +47,7 @@ class _Worker:
         return self._process.pid
 
     def answer(self, order: str) -> str:
-        """Raises `_Lost` where the process ends before it has answered."""
+        """Raises `_Lost` where the process ends before it has answered, or something unexpected befell it."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -58,12 +58,15 @@ class _Worker:
             raise _Lost from error
         if not answer.endswith("\n"):
             raise _Lost
+        if cause := cause_of(answer):
+            raise _Lost(cause)
         return answer
 
-    def end(self) -> None:
+    def end(self) -> str:
+        """End the process, if it has not ended by itself; how it did."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        return how_it_ended(self._process.wait())
 
 
 class Pool(Closing):
@@ -99,18 +102,19 @@ class Pool(Closing):
         self._threads.shutdown(cancel_futures=True)
 
     def _answer(self, order: Order) -> Answer:
-        text = encode_json(order)
+        text, cause = encode_json(order), ""
         for _ in range(ATTEMPTS):
             worker = self._free()
             try:
                 answer = worker.answer(text)
-            except _Lost:
+            except _Lost as lost:
                 self._workers.remove(worker)
-                worker.end()
+                ended = worker.end()
+                cause = str(lost) or ended
                 continue
             self._idle.put(worker)
             return answer_of(answer)
-        raise ChildError(f"{order.recipe.name}: took down its worker {ATTEMPTS} times.", status="lost")
+        raise ChildError(f"{order.recipe.name}: took down its worker {ATTEMPTS} times ({cause}).", status="lost")
 
     def _free(self) -> _Worker:
         """A process that has nothing to do; there are never more of them than threads."""

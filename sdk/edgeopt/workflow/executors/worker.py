@@ -11,10 +11,11 @@ import sys
 from edgeopt.child import die_with_parent
 from edgeopt.documents import decode_json, encode_json
 from edgeopt.errors import EdgeoptError
+from edgeopt.report.visible import visible
 from edgeopt.workflow.executors._base import Answer, Order, packed_error, raise_packed
 from edgeopt.workflow.executors.here import carry_out
 
-_DONE, _FAILED = "done ", "failed "
+_DONE, _FAILED, _BROKEN = "done ", "failed ", "broken "
 
 
 def answered(order: str) -> str:
@@ -36,13 +37,27 @@ def answer_of(text: str) -> Answer:
     return decode_json(Answer, text.removeprefix(_DONE), where="a worker's answer")
 
 
+def cause_of(text: str) -> str:
+    """What broke the worker that gave this in place of an answer; empty where it is one."""
+    return text.removeprefix(_BROKEN).strip() if text.startswith(_BROKEN) else ""
+
+
+def _told(order: str) -> str:
+    """The answer, an error of ours, or what broke this worker: nobody reads its traceback."""
+    try:
+        return answered(order)
+    except Exception as error:
+        said = " ".join(str(error).split())
+        return _BROKEN + visible(f"{type(error).__name__}: {said}", 300)
+
+
 def main() -> None:
     """Serve until the line ends."""
     die_with_parent()
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)  # nothing that a library prints gets among the answers
         for line in sys.stdin:
-            answers.write(answered(line) + "\n")
+            answers.write(_told(line) + "\n")
             answers.flush()
 
 

@@ -65,7 +65,7 @@ class MlflowTracker:
         import mlflow
         from mlflow import MlflowClient
 
-        self._parent, self._open = "", False
+        self._run_id, self._parent, self._open = "", "", False
         self._ids: dict[str, str] = {}
         self._told: dict[str, dict[str, Any]] = {}
         try:
@@ -116,8 +116,9 @@ class MlflowTracker:
 
     def _find(self, record: RunRecord) -> None:
         """The run of MLflow that is this one: an earlier one of the same id where there is one, else a new one."""
-        if self._parent:
+        if record.run_id == self._run_id:
             return
+        self._ids = {}  # names of variants are those of one run
         known = self._search(f"tags.`edgeopt.run_id` = '{record.run_id}'")
         if known:
             self._parent = self._know(known[0])
@@ -127,7 +128,7 @@ class MlflowTracker:
         else:
             tags = {"edgeopt.run_id": record.run_id, "mlflow.source.name": "edgeopt"}
             self._parent = self._create(record.run_id, record.started_at, tags)
-        self._open = True
+        self._run_id, self._open = record.run_id, True
 
     def _search(self, words: str) -> list[Any]:
         return list(self._client.search_runs([self._experiment], words, max_results=1000))

@@ -12,6 +12,7 @@ from edgeopt.errors import StoreError
 from edgeopt.workflow.listener import Listener
 
 _PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
+_SECRET = re.compile(r"([?&][^=&#\s]*(?:passw|pwd|secret|token)[^=&#\s]*=)[^&#\s]*", re.IGNORECASE)
 
 
 class Tracker(Protocol):
@@ -116,9 +117,9 @@ def tell(tracker: Tracker, record: RunRecord, page: str) -> None:
 def in_short(error: Exception) -> str:
     """The first line of what a library said, without passwords."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return without_password(lines[0][:300]).rstrip(".")
+    return without_password(lines[0])[:300].rstrip(".")
 
 
 def without_password(text: str) -> str:
-    """The text with users and passwords taken out of its addresses."""
-    return _PASSWORD.sub("", text)
+    """The text with users and passwords taken out of its addresses, and secrets out of their queries."""
+    return _SECRET.sub(r"\1***", _PASSWORD.sub("", text))
