@@ -170,6 +170,8 @@ def fall_back(store: ReleaseStore, reason: str) -> None:
     assert current is not None
     faults.point("release.fallback", match=store.name)
     record = begin(store, current, "fallback")
+    with contextlib.suppress(Refusal):  # the manifest may be what is damaged
+        record["version"] = store.manifest(current).get("version", "")
     _return(store, record, reason)
 
 

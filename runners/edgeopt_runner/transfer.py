@@ -55,7 +55,7 @@ def receive(root: str, digest: str, size: int, source: int, tell: Tell) -> None:
     """
     final, part = storage.object_path(root, digest), storage.part_path(root, digest)
     # before any file is made: on a disk that is full to the last page that fails without telling how much is missing
-    check_space(os.path.dirname(final), 0 if os.path.isfile(final) else _rest_bytes(part, size))
+    check_space(os.path.dirname(final), 0 if os.path.isfile(final) else rest_bytes(part, size))
     lock = FileLock(final + ".lock")
     if not _wait_for_turn(lock, final, size):
         tell({"have": True, "offset": size})
@@ -138,7 +138,8 @@ def _take_up(descriptor: int, size: int, digest: Any) -> int:
     return offset
 
 
-def _rest_bytes(part: str, size: int) -> int:
+def rest_bytes(part: str, size: int) -> int:
+    """What is still to come of an object of which a `.part` file may hold a beginning."""
     held = os.path.getsize(part) if os.path.exists(part) else 0
     return size - held if held <= size else size
 

@@ -14,10 +14,18 @@ from typing import Any
 import pytest
 
 from edgeopt_runner import faults, links, releases, runtimes, storage
+from edgeopt_runner.agent.board import Board
+from edgeopt_runner.agent.memory import Memory
+from edgeopt_runner.agent.patience import Patience
+from edgeopt_runner.agent.tree import Tree
+from edgeopt_runner.agent.web import Web
 from edgeopt_runner.journal import RESERVED_BYTES
 from edgeopt_runner.release_store import ReleaseStore
 from edgeopt_runner.updates import ballast, space
 from support.board_updates import CHECKS, act, assert_sound, bring, install, preflight_of, update_now
+from support.pull_tree import PROFILE, PullTree
+from support.pulling import PullingBoard
+from support.releases import put_object
 
 
 @pytest.fixture(autouse=True)
@@ -125,6 +133,27 @@ def test_what_a_kill_left_is_undone_on_a_disk_without_a_byte_and_without_the_bal
     (small_disk / "somebody elses").unlink()
     assert update_now(small_disk, job)["outcome"] == "committed"
     assert_sound(small_disk)
+
+
+@pytest.mark.usefixtures("small_reserve")
+def test_a_board_that_pulls_gives_up_spare_releases_for_room_as_one_that_is_sent_to(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    tree = PullTree(tmp_path / "tree")
+    manifest = tree.release("digits", "2.0", 9, os.urandom(2 << 20), b"golden")
+    tree.publish()
+    root = PullingBoard(small_disk, tree, "").root
+    for number in range(1, 5):
+        assert install(root, os.urandom(2 << 20), f"1.{number}", number)["outcome"] == "committed"
+    board, store = Board(str(root)), ReleaseStore(str(root), "digits")
+    board.refresh(Tree(f"file://{tree.folder}", Web(), Patience("board", 1)), Memory(str(root)))
+    put_object(root, (tree.folder / f"targets/releases/digits/{manifest}.2.0.json").read_bytes())
+    (small_disk / "somebody elses").write_bytes(bytes(storage.free_bytes(str(root)) - (3 << 20)))
+    assert store.spare() == [2]
+    order = {"app": "digits", "manifest": manifest, "target": "releases/digits/2.0.json", "profile": PROFILE}
+    found = board.preflight({**order, "fence": 0})
+    assert (found["action"], store.spare()) == ("update", [])
+    assert found["need_bytes"] <= found["free_bytes"]
 
 
 @pytest.mark.usefixtures("small_reserve")

@@ -17,7 +17,7 @@ from edgeopt.core.study import Subject
 from edgeopt.errors import LinkLostError
 from edgeopt.selection.strategies import NAMES, strategy
 from edgeopt.store.studies import StudyStore
-from edgeopt.workflow.kinds.crew import Stopped
+from edgeopt.workflow.kinds.shared import Stopped
 from edgeopt.workflow.studying import GRACE_SECONDS, MOST_ATTEMPTS, Study, warmed
 from support.measurements import digest
 

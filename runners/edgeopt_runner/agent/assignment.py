@@ -15,7 +15,7 @@ from edgeopt_runner.agent.board import Board
 from edgeopt_runner.agent.hawkbit import Action, Deployment, Server
 from edgeopt_runner.agent.memory import Memory
 from edgeopt_runner.agent.patience import Patience
-from edgeopt_runner.agent.poll import Poll, Verdict, assigned
+from edgeopt_runner.agent.poll import AGAIN, Poll, Verdict, assigned
 from edgeopt_runner.agent.settings import Settings
 from edgeopt_runner.agent.tree import Tree
 from edgeopt_runner.agent.web import Reply, Web, split
@@ -122,7 +122,7 @@ class Assignments:
             return Verdict(app, release, "waiting", "", "the server does not want it fetched yet")
         hold = "" if deployment.update else "the server does not want it installed yet; the files are here"
         try:
-            return poll.take(offer, hold)
+            return poll.take(offer, lambda: hold)
         finally:
             self.received_bytes += tree.received_bytes
 
@@ -130,6 +130,8 @@ class Assignments:
         words = " ".join(filter(None, (verdict.outcome, verdict.code, verdict.reason)))
         if verdict.outcome in _SUCCESS:
             self._server.feedback(action, "closed", "success", words)
+        elif self._memory.apps().get(verdict.app, {}).get("outcome") == AGAIN:
+            self._server.feedback(action, "proceeding", "none", words)
         elif verdict.outcome in _FAILURE or (verdict.outcome == "failed" and verdict.code != NETWORK):
             self._server.feedback(action, "closed", "failure", words)
         elif verdict.outcome in ("skipped", "refused"):

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
 from edgeopt_runner import cleanup, storage
 from edgeopt_runner.agent import STORE_REFUSED
@@ -64,6 +64,15 @@ class Board:
         """Seconds since the epoch: the clock's, or the last signed time where the clock is behind it."""
         return max(time.time(), state.memory(self.root).last_trusted_time)
 
+    def plausible_now(self) -> float:
+        """As `now`, but the last signed time where the clock is past the root's expiry and so most likely wrong.
+
+        Raises:
+            Refusal: ``not_enrolled``.
+        """
+        now = self.now()
+        return now if now < self._held().root.expires else state.memory(self.root).last_trusted_time
+
     def believe(self, signed_time: float) -> None:
         """Let a time that a verified file bears count, up to the first expiry of the metadata that vouch for it."""
         with state.locked(self.root):
@@ -112,21 +121,36 @@ class Board:
             self._asked.add(found["sha256"])
         return found
 
-    def collect(self) -> None:
-        """Remove what nobody wants any more, but for the signed files that were asked for since this was made."""
+    def collect(self, keep: Iterable[str] = (), tight: bool = False) -> None:
+        """Remove what nobody wants any more, but for the signed files that were asked for since this was made.
+
+        Args:
+            keep: Digests that stay, too.
+            tight: Remove releases that no pointer leads to as well.
+        """
         with contextlib.suppress(Refusal, OSError):  # another time will do
-            cleanup.collect_garbage(self.root, sorted(self._asked))
+            cleanup.collect_garbage(self.root, sorted(self._asked.union(keep)), tight)
 
     def fence(self, app: str) -> int:
         """The highest fence that an order for the app bore: pulling does not overtake an operator, nor yield."""
         return int(state_of(ReleaseStore(self.root, app).journal.last()).fence)
 
+    def left(self, app: str, version: str) -> bool:
+        """Whether the last that became of an app is that its release was left for its damage, and was this version."""
+        last = ReleaseStore(self.root, app).journal.last()
+        return last.get("kind") == "fallback" and last.get("version", version) == version
+
     def preflight(self, order: Dict[str, Any]) -> Dict[str, Any]:
-        """What the verb ``preflight`` says of an order. Raises Refusal."""
+        """What the verb ``preflight`` says of an order, asked again where room had to be made. Raises Refusal."""
         from edgeopt_runner import server
 
         storage.prepare(self.root)
-        return server.VERBS["preflight"](self.root, dict(order, insecure_unsigned=False))
+        asked = dict(order, insecure_unsigned=False)
+        found = server.VERBS["preflight"](self.root, asked)
+        if found["need_bytes"] <= found["free_bytes"] or not found["collect_bytes"]:
+            return found
+        self.collect([order["manifest"], *(need["sha256"] for need in found["needs"])], tight=True)
+        return server.VERBS["preflight"](self.root, asked)
 
     def releases(self) -> List[Dict[str, Any]]:
         """What the verb ``releases`` says, every active file hashed. Raises Refusal."""

@@ -6,13 +6,16 @@ from typing import Any, Callable, Dict
 
 from edgeopt_runner import jobs
 from edgeopt_runner.agent import NETWORK
-from edgeopt_runner.protocol import BUSY, CANCELLED, DISK_FULL, LOST, OK, REBOOTED, TIMEOUT
+from edgeopt_runner.protocol import ERROR, LOST, OK, REBOOTED, TIMEOUT
+from edgeopt_runner.transaction import NOT_ITS_FAULT
 
 _POLL_SECONDS = 0.25
 _LONGEST_POLL_SECONDS = 2.0
 _LIVE = ("queued", "running")
-_AGAIN = (BUSY, CANCELLED, DISK_FULL, LOST, NETWORK, REBOOTED)
-"""What may be another time, and says nothing about the release."""
+_AGAIN = (*NOT_ITS_FAULT, LOST, NETWORK, REBOOTED, ERROR)
+"""What may be another time, and says nothing about the release; where an error is the release's own, the board's count
+of its failures ends the tries.
+"""
 
 
 def update_job(order: Dict[str, Any], board: str, attempt: int) -> Dict[str, Any]:
@@ -81,4 +84,5 @@ def is_worth_another_try(update: Dict[str, Any]) -> bool:
     code = str(update.get("code") or "")
     if update["outcome"] == "inconclusive":
         return True
-    return update["outcome"] == "aborted" and (code in _AGAIN or code.startswith(TIMEOUT) or code in ("", OK))
+    passing = code in _AGAIN or code.startswith(TIMEOUT) or code in ("", OK)
+    return update["outcome"] in ("aborted", "rolled_back") and passing

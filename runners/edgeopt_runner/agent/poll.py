@@ -19,12 +19,18 @@ from edgeopt_runner.refusals import Refusal, refusal_of
 from edgeopt_runner.updates import manifest as manifests
 
 SETTLED = ("rolled_back", "aborted", "safe_stop")
-"""Ends of an offer that are not tried again by themselves."""
+"""Ends of an offer that are not tried again by themselves, but for those that say nothing about the release."""
+
+AGAIN = "retry"
+"""What is remembered of an end that another try may mend."""
 
 RAN = ("committed", "nothing", "drift")
 """Ends after which the board ran what is offered: where it does not now, somebody wanted that."""
 
 Clock = Callable[[], time.struct_time]
+
+Hold = Callable[[], str]
+"""Why an update may not begin now; empty where it may."""
 
 Verdict = NamedTuple("Verdict", [("app", str), ("release", str), ("outcome", str), ("code", str), ("reason", str)])
 """What became of an app in a poll: an outcome of an update, or ``nothing``, ``left_out``, ``waiting``, ``paused``,
@@ -99,16 +105,20 @@ class Poll:
             return _verdict(offer, "left_out", reason=why)
         if self._board.now() < offer.not_before:
             return _verdict(offer, "waiting", reason="it begins at %d (seconds since the epoch)" % offer.not_before)
+        return self.take(offer, lambda: self._closed(offer))
+
+    def _closed(self, offer: Offer) -> str:
+        """Why an offer's update may not begin now; empty where it may."""
         local = self._clock()
         is_open = offers.is_open(offer.window, local.tm_wday, local.tm_hour * 60 + local.tm_min)
-        return self.take(offer, "" if is_open else "its window is closed; the files are here")
+        return "" if is_open else "its window is closed; the files are here"
 
-    def take(self, offer: Offer, hold: str = "") -> Verdict:
+    def take(self, offer: Offer, hold: Hold = lambda: "") -> Verdict:
         """Do what is to be done about an offer that is for this board.
 
         Args:
             offer: Which release.
-            hold: Why the update may not begin now; its files are brought all the same.
+            hold: Says, once its files are here, why the update may not begin.
 
         Raises:
             Refusal: Something could not be brought or is not signed.
@@ -127,7 +137,7 @@ class Poll:
             raise Refusal(EXPIRED, "%s %s has expired" % (offer.app, offer.release), "Publish it again.")
         return self._prepared(offer, record, hold)
 
-    def _prepared(self, offer: Offer, record: Dict[str, Any], hold: str) -> Verdict:
+    def _prepared(self, offer: Offer, record: Dict[str, Any], hold: Hold) -> Verdict:
         """Collect what an agent before us began; else ask what is needed, bring it, and update unless held back."""
         order = self._order(offer, record)
         if orders.is_under_way(self._board.root, self._job(order, record)):
@@ -139,7 +149,7 @@ class Poll:
             outcome = {"nothing": "nothing", "skip": "skipped"}.get(found["action"], "refused")
             return self._noted(offer, record, {"outcome": outcome, "code": found["code"], "reason": found["reason"]})
         if record["outcome"] in RAN:
-            if found["before"]["version"] != offer.release:
+            if found["before"]["version"] != offer.release and not self._board.left(offer.app, offer.release):
                 reason = "it ran here, and %s runs now" % (found["before"]["version"] or "another")
                 return self._noted(offer, record, {"outcome": "drift", "reason": reason})
             record = dict(record, attempt=record["attempt"] + 1)  # its files were damaged since: once more
@@ -148,8 +158,9 @@ class Poll:
             if not deltas.bring(self._tree, self._board.root, need, bases, self._settings.device_id):
                 self._tree.bring(self._board.root, "blobs/%s" % need["sha256"], need["sha256"], need["size"])
             faults.point("pull.blob", match=offer.app)
-        if hold:
-            return _verdict(offer, "waiting", reason=hold)
+        why = hold()
+        if why:
+            return _verdict(offer, "waiting", reason=why)
         return self._carried_out(offer, record, order)
 
     def _order(self, offer: Offer, record: Dict[str, Any]) -> Dict[str, Any]:
@@ -172,7 +183,7 @@ class Poll:
         outcome, code, reason = (str(update.get(name) or "") for name in ("outcome", "code", "reason"))
         again = orders.is_worth_another_try(update)
         known = (outcome, code) == (record["outcome"], record["code"]) and not again
-        changed = dict(record, outcome="retry" if again else outcome, code=code, reason=reason, release=offer.release)
+        changed = dict(record, outcome=AGAIN if again else outcome, code=code, reason=reason, release=offer.release)
         if again:
             changed.update(attempt=record["attempt"] + 1, pause=pause_polls(record["attempt"]))
         changed.update({name: update.get(name) for name in ("before", "after") if update.get(name)})

@@ -135,8 +135,9 @@ class Agent:
         told = trouble or "moved" * enrolment.moved(self._root)
         if not self._memory.unreported(told) and self._memory.polls % HEARTBEAT_POLLS != 1:
             return
-        number = self._memory.reports + 1
         try:
+            # by the time, or a board whose memory was lost would for long send what is older than its last report
+            number = max(self._memory.reports + 1, int(self._board.plausible_now()))
             body = reports.report(self._root, self._settings, number, self._facts(trouble))
             reports.send(self._web(), self._patience, reports.address(self._settings, number), body)
         except Exception as error:  # the rim: a report is not worth an update

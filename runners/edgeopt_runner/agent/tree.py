@@ -11,6 +11,7 @@ from edgeopt_runner.agent.web import Reply, Web, shown
 from edgeopt_runner.locks import FileLock
 from edgeopt_runner.protocol import BUSY, DIGEST_MISMATCH, DISK_FULL
 from edgeopt_runner.refusals import Refusal
+from edgeopt_runner.transfer import rest_bytes
 
 BLOCK_BYTES = 1 << 18
 MARGIN_BYTES = 16 << 20
@@ -78,7 +79,7 @@ class Tree:
         final = storage.object_path(root, digest)
         if os.path.isfile(final):
             return final
-        _check_space(root, size)
+        _check_space(root, rest_bytes(storage.part_path(root, digest), size))
         lock = FileLock(final + ".lock")
         if not lock.acquire():
             raise Refusal(BUSY, "another process is receiving %s" % digest, "Try again later.")
@@ -126,7 +127,9 @@ class _Download:
         stream.truncate(0)
         self._restarts += 1
         message = "%s of the store %s" % (self._path, why)
-        raise Refusal(NETWORK if self._restarts == 1 else code, message, "Publish it again: edgeopt publish --to.")
+        raise Refusal(
+            NETWORK if self._restarts == 1 else code, message, "Repair the store: edgeopt publish --to URL --verify."
+        )
 
     def _fetch(self, stream: Any, digest: Any) -> Any:
         offset = stream.tell()

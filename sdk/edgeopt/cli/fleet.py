@@ -104,11 +104,11 @@ def pause(rollout: Which = "last", as_json: options.Json = False) -> None:
 
 
 @app.command()
-def cancel(rollout: Which = "last", as_json: options.Json = False) -> None:
+def cancel(rollout: Which = "last", fleet_file: FleetFile = None, as_json: options.Json = False) -> None:
     """End a rollout; boards that have the release keep it (see rollback)."""
     from edgeopt.cli import fleet_updating
 
-    fleet_updating.order(rollout, "cancel", as_json=as_json)
+    fleet_updating.order(rollout, "cancel", Path(fleet_file) if fleet_file else None, as_json=as_json)
 
 
 @app.command()

@@ -108,13 +108,13 @@ def _nothing_to_do(prepared: Prepared, way: Way) -> None:
         raise typer.Exit(code)
 
 
-def order(name: str, command: str, *, as_json: bool) -> None:
+def order(name: str, command: str, path: Path | None = None, *, as_json: bool) -> None:
     """Leave an order for whoever drives a rollout; nobody does: it is carried out here."""
     from edgeopt.workflow.fleet.orders import give_order
     from edgeopt.workflow.workspace import Workspace
 
     with Workspace.open() as workspace:
-        given = give_order(name, command, workspace)
+        given = give_order(name, command, workspace, inventory=path)
     if as_json:
         output.print_json({"rollout": given.rollout_id, "order": command, "driven_by": given.driver})
         return
@@ -154,6 +154,6 @@ def roll_back(name: str, version: str, waves: tuple[str, ...], way: Way, path: P
         back = way_back(name, version, workspace)
         boards = len(back.boards)
         _ask(f"Bring {boards} boards from {back.release} back to {back.app}@{back.version}?", way)
-        request = restore(back, waves, workspace, command=command_line())
+        request = restore(back, waves, workspace, command=command_line(), inventory=path)
         prepared = _prepare(request, fleet, workspace, way)
         _go(prepared, request, fleet, workspace, Way(yes=True, as_json=way.as_json, quiet=way.quiet))

@@ -53,7 +53,7 @@ def failure_reason(evidence: Evidence) -> str:
     if bricked:
         return f"no release is healthy on {', '.join(bricked[:5])}: one such board is too many"
     kinds = evidence.failures
-    failed, of = kinds.total(), evidence.taking_part - evidence.away
+    failed, of = kinds.total(), evidence.taking_part - evidence.states["unreachable"]
     if failed <= failures_allowed(of, policy):
         return ""
     said = ", ".join(f"{kind} {kinds[kind]}" for kind in sorted(kinds, key=lambda kind: (-kinds[kind], kind)))

@@ -21,6 +21,7 @@ from edgeopt.fleet.evidence import OVER, evidence_of
 from edgeopt.fleet.gate import failure_reason, judge
 from edgeopt.fleet.patience import Patience, comes_back
 from edgeopt.fleet.soak import Soak
+from edgeopt.fleet.waves import waves_of
 
 UNDER_WAY = frozenset({"leased", "preflight", "sending", "staged", "activated", "healthy"})
 ENDED = frozenset({"done", "cancelled"})
@@ -80,7 +81,7 @@ class RolloutMachine:
     ) -> None:
         self._head = dataclasses.replace(rollout, boards=())
         self._boards = {board.board: board for board in rollout.boards}
-        self._waves = _waves_of(rollout.plan)
+        self._waves = waves_of(rollout.plan)
         self._patience, self._opens = patience or Patience(), opens
         self._queue = BoardQueue(rollout.plan.caps, places)
         self._due: list[tuple[float, str]] = []
@@ -169,15 +170,18 @@ class RolloutMachine:
         name = progress.board
         if not over:
             self._keep(dataclasses.replace(progress, updated_at=now))
+            last = self._head.wave + 1 not in self._waves
+            if progress.state in UNDER_WAY and (last or progress.wave == self._head.wave):
+                self._unsettled.add(name)  # one that was away is there again: the gate waits for its end
             return
         self._queue.done(name)
         self._soak.done(name)
         progress = self._with_patience(progress, now)
         self._keep(dataclasses.replace(progress, updated_at=now))
         self._judge_again = True
-        if progress.state in SETTLED:
+        if progress.state in SETTLED or progress.wave != self._head.wave:
             self._unsettled.discard(name)
-        elif progress.wave == self._head.wave:
+        else:
             self._unsettled.add(name)
         if progress.wave < self._head.wave and progress.state in OVER:
             self._evidence.count(self._boards[name])
@@ -192,10 +196,23 @@ class RolloutMachine:
             gate = self._decide(now)
             for _ in range(min(len(self._coming), _LINED_UP_AT_ONCE)):
                 self._line_up(self._coming.popleft(), now)
-        start = [self._started(name, now) for name in self._queue.take()]
-        recheck = self._soaked(now)
+        start, recheck = tuple(self._begun(now)), tuple(self._soaked(now))
         changed, self._changed = tuple(self._changed.values()), {}
-        return Step(tuple(start), tuple(recheck), changed, gate, self._next_at())
+        return Step(start, recheck, changed, gate, self._next_at())
+
+    def _begun(self, now: float) -> list[BoardProgress]:
+        """Boards whose turn it is; one whose window closed while it stood in line is lined up anew."""
+        begun: list[BoardProgress] = []
+        looked_at = 0
+        while looked_at < _LINED_UP_AT_ONCE and (names := self._queue.take()):
+            looked_at += len(names)
+            for name in names:
+                if self._boards[name].state in UNDER_WAY or self._opens(name, now) <= now:
+                    begun.append(self._started(name, now))
+                else:
+                    self._queue.done(name)
+                    self._coming.append(name)
+        return begun
 
     def _started(self, name: str, now: float) -> BoardProgress:
         board = self._boards[name]
@@ -259,8 +276,7 @@ class RolloutMachine:
             self._queue.add(name)
             return
         if math.isinf(opens):
-            passed = dataclasses.replace(board, state="unreachable", detail="its window has passed", retry_at=0.0)
-            self._keep(passed)
+            self._keep(dataclasses.replace(board, state="unreachable", detail="its window has passed", retry_at=0.0))
             self._unsettled.discard(name)
             return
         if (board.state, board.retry_at) != ("waiting", opens):
@@ -306,7 +322,7 @@ class RolloutMachine:
         return self._judged(now)
 
     def _judged(self, now: float) -> GateVerdict:
-        verdict = self._verdict(now)
+        verdict = judge(self._head.wave, self._evidence, now)
         if self._overridden():
             verdict = dataclasses.replace(verdict, verdict="go", reasons=())
         last = self._head.gates[-1] if self._head.gates else None
@@ -318,9 +334,6 @@ class RolloutMachine:
             self.halt("; ".join(verdict.reasons))
         return verdict
 
-    def _verdict(self, now: float) -> GateVerdict:
-        return judge(self._head.wave, self._evidence, now)
-
     def _hopeless(self, now: float) -> str:
         """Why the gate cannot open any more, while boards are still under way."""
         reason = failure_reason(self._evidence)
@@ -328,11 +341,11 @@ class RolloutMachine:
         if reason or not self._unsettled or ended < max(20, 1.5 * self._looked_at):
             return reason
         self._looked_at = ended  # at every half more, so that all looks together cost three times the last
-        verdict = self._verdict(now)
+        verdict = judge(self._head.wave, self._evidence, now)
         return "; ".join(verdict.reasons) if verdict.verdict == "halt" else ""
 
     def _halted(self, reason: str, now: float) -> GateVerdict:
-        verdict = dataclasses.replace(self._verdict(now), verdict="halt", reasons=(reason,))
+        verdict = dataclasses.replace(judge(self._head.wave, self._evidence, now), verdict="halt", reasons=(reason,))
         self._head = dataclasses.replace(self._head, gates=(*self._head.gates, verdict))
         self.halt(reason)
         return verdict
@@ -383,11 +396,3 @@ class RolloutMachine:
             times.append(self._head.soak_until)
         times.append(max(self._head.wave_since, self._last_opening) + self._head.plan.gate.max_wave_seconds)
         return min(times)
-
-
-def _waves_of(plan: Plan) -> dict[int, tuple[str, ...]]:
-    waves: dict[int, list[str]] = {}
-    for board in plan.boards:
-        if board.wave:
-            waves.setdefault(board.wave, []).append(board.board)
-    return {number: tuple(names) for number, names in waves.items()}

@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Sequence
 
 from edgeopt.core.fleet import Board
+from edgeopt.core.rollout import Plan
 from edgeopt.errors import UsageError
 from edgeopt.fleet.selectors import select_boards
 
@@ -136,3 +137,12 @@ def _interleave(strata: dict[str, list[Board]], covered: Collection[str], seed: 
 
 def _hash(seed: str, name: str) -> str:
     return hashlib.sha256(f"{seed}\0{name}".encode()).hexdigest()
+
+
+def waves_of(plan: Plan) -> dict[int, tuple[str, ...]]:
+    """Names of the boards of each wave of a plan, by its number."""
+    waves: dict[int, list[str]] = {}
+    for board in plan.boards:
+        if board.wave:
+            waves.setdefault(board.wave, []).append(board.board)
+    return {number: tuple(names) for number, names in waves.items()}

@@ -6,8 +6,6 @@ lower fence is refused here as boards refuse it there, so a driver that was take
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -24,6 +22,7 @@ from edgeopt.errors import RolloutBusyError, StoreError, UsageError
 from edgeopt.store import tables
 from edgeopt.store.database import Database
 from edgeopt.store.finite import finite
+from edgeopt.store.owners import has_ended
 
 LEASE_SECONDS = 60.0
 ORDERS = ("pause", "resume", "cancel")
@@ -144,7 +143,7 @@ class RolloutStore:
         return Rollout(
             row.rollout_id,
             decode_json(Plan, row.plan, where=where),
-            holder=lease.holder if lease and held else "",
+            holder=_driver(lease) if held else "",
             fence=lease.fence if lease and held else 0,
             boards=tuple(decode_json(BoardProgress, text, where=where) for text in boards),
             gates=tuple(decode_json(GateVerdict, text, where=where) for text in gates),
@@ -158,7 +157,8 @@ class RolloutStore:
         with self._database.reading() as connection:
             rows = connection.execute(query.where(table.c.app == app) if app else query).all()
             leases = {row.rollout_id: row.holder for row in connection.execute(select(tables.rollout_leases))}
-        return tuple(_summary(row, leases.get(row.rollout_id, "")) for row in rows)
+        driven = {rollout_id: holder for rollout_id, holder in leases.items() if not _ended(holder)}
+        return tuple(_summary(row, driven.get(row.rollout_id, "")) for row in rows)
 
     def counts(self, rollout_ids: Sequence[str]) -> dict[str, Counter[str]]:
         """Boards by state of each of these rollouts, without reading the boards."""
@@ -178,6 +178,18 @@ class RolloutStore:
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
         return tuple((_summary(row), decode_json(BoardProgress, row.document, where=row.rollout_id)) for row in rows)
+
+    def last_committed(self) -> tuple[str, ...]:
+        """The rollouts, by age, that some board committed last of all those of their app."""
+        boards, table = tables.rollout_boards, tables.rollouts
+        latest = (table.c.created_at.desc(), table.c.rollout_id)
+        place = func.row_number().over(partition_by=(table.c.app, boards.c.board), order_by=latest).label("place")
+        same = boards.c.rollout_id == table.c.rollout_id
+        joined = select(table.c.rollout_id, table.c.created_at, place).join(boards, same)
+        ranked = joined.where(boards.c.state == "committed").subquery().c
+        query = select(ranked.rollout_id).where(ranked.place == 1).group_by(ranked.rollout_id, ranked.created_at)
+        with self._database.reading() as connection:
+            return tuple(connection.execute(query.order_by(ranked.created_at, ranked.rollout_id.desc())).scalars())
 
     def take(
         self, rollout_id: str, holder: str, *, now: float, seconds: float = LEASE_SECONDS, takeover: bool = False
@@ -233,10 +245,10 @@ class RolloutStore:
             connection.execute(update(leases).where(mine).values(holder="", expires=0.0))
 
     def lease(self, app: str) -> Lease | None:
-        """Who drives the rollouts of an app; ``None`` where nobody does."""
+        """Who drives the rollouts of an app; ``None`` where nobody does; a process that has ended does not."""
         with self._database.reading() as connection:
             found = _lease(connection, app)
-        return found if found and found.holder else None
+        return found if _driver(found) else None
 
     def fence(self, app: str) -> int:
         """The highest fence of an app so far, which boards do not refuse: a preflight for a plan bears it."""
@@ -336,20 +348,17 @@ def _lease(connection: Connection, app: str, *, lock: bool = False) -> Lease | N
     return None if row is None else Lease(row.rollout_id, row.holder, row.fence, row.since, row.expires)
 
 
+def _driver(lease: Lease | None) -> str:
+    return lease.holder if lease and not _ended(lease.holder) else ""
+
+
 def _free(lease: Lease, holder: str, now: float) -> bool:
     """Whether nobody drives any more: given back, run out, ours, or of a process of this computer that has ended."""
     return not lease.holder or now >= lease.expires or lease.holder == holder or _ended(lease.holder)
 
 
 def _ended(holder: str) -> bool:
-    where, _, pid = holder.rpartition(":")
-    if where.rpartition("@")[2] != socket.gethostname() or not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except OSError as error:
-        return isinstance(error, ProcessLookupError)  # a permission error means that somebody else's process lives
-    return False
+    return has_ended(holder.rpartition("@")[2])
 
 
 def _busy(lease: Lease, row: Row[Any]) -> RolloutBusyError:

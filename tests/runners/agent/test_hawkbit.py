@@ -59,6 +59,16 @@ def test_a_release_that_is_wrong_here_is_closed_with_failure(
     assert "health_failed" in hawkbit.feedback[-1][-1]
 
 
+def test_what_says_nothing_about_the_release_leaves_the_action_open_and_is_tried_again(
+    board: PullingBoard, hawkbit: Hawkbit
+) -> None:
+    assert board.outcome(fault="release.commit:raise=ENOSPC") == "rolled_back"
+    assert board.outcome() == "paused"
+    assert board.outcome() == "committed"
+    assert hawkbit.told == [(5, "proceeding", "none"), (5, "proceeding", "none"), (5, "closed", "success")]
+    board.assert_sound("digits", "1.0")
+
+
 def assign_release(hawkbit: Hawkbit, tree: PullTree, manifest: str, number: int) -> None:
     """Assign one release's manifest with metadata and all blobs."""
     hawkbit.assign(tree.folder, number)

@@ -74,15 +74,19 @@ def test_what_is_offered_is_committed_and_the_next_poll_asks_for_two_small_files
 def test_a_report_tells_what_is_committed_and_runs_signed_by_the_board(board: PullingBoard, nginx: Nginx) -> None:
     from edgeopt_runner.trust import ed25519
 
+    (board.root / "agent/state.json").write_text('{"reports": 5}')
     board.poll()
     [report] = reports(nginx)
     assert report["device_id"] == "board-1"
     assert report["updates"]["digits"]["outcome"] == "committed"
     assert report["apps"][0]["version"] == "1.0"
     assert report["apps"][0]["verified"]
-    envelope = json.loads((nginx.reports / "board-1/1.json").read_text())
+    envelope = json.loads(next((nginx.reports / "board-1").iterdir()).read_text())
     key, signature = (bytes.fromhex(envelope["signatures"][0][name]) for name in ("key", "sig"))
     assert ed25519.verify(key, signature, envelope["payload"].encode())
+    (board.root / "agent/state.json").unlink()  # the numbers go on rising, for hosts read the highest
+    board.poll()
+    assert reports(nginx)[-1]["updates"]["digits"]["outcome"] == "nothing"
 
 
 def test_a_disk_in_another_board_says_so_in_polls_and_reports_until_it_is_enrolled_there(
@@ -116,6 +120,11 @@ def test_a_second_release_follows_and_measures_both(
     update = reports(nginx)[-1]["updates"]["digits"]
     assert update["before"]["runs"] > 0
     assert update["after"]["runs"] > 0
+    [model] = (board.root / "apps/digits/current/").glob("model.*")
+    model.unlink()  # the disk lost it: the next look goes back to 1.0
+    assert board.release()["version"] == "1.0"
+    assert board.outcome() == "committed"
+    board.assert_sound("digits", "2.0")
 
 
 def test_a_release_that_is_wrong_here_is_not_kept_is_reported_and_is_not_tried_again(

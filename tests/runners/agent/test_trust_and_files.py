@@ -12,7 +12,7 @@ from edgeopt_runner import storage
 from edgeopt_runner.agent.board import Board
 from edgeopt_runner.agent.memory import WHOLE_POLLS, Memory
 from edgeopt_runner.agent.patience import Patience
-from edgeopt_runner.agent.tree import Tree
+from edgeopt_runner.agent.tree import MARGIN_BYTES, Tree
 from edgeopt_runner.agent.web import Web
 from edgeopt_runner.refusals import Refusal
 from edgeopt_runner.trust import verbs
@@ -91,6 +91,18 @@ def test_new_metadata_and_a_rotated_key_are_followed(root: str, nginx: Nginx, tr
     assert board.target("releases/digits/2.0.json") is not None
 
 
+def test_a_clock_past_the_roots_expiry_counts_no_more_than_the_last_signed_time(
+    root: str, nginx: Nginx, tree: PullTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = Board(root)
+    board.refresh(store(nginx.url()), Memory(root))
+    board.believe(1_700_000_000.0)
+    good = tree.expires.timestamp() - 1
+    for clock, plausible in ((0.0, 1_700_000_000), (good, good), (4.07e9, 1_700_000_000)):
+        monkeypatch.setattr("time.time", lambda clock=clock: clock)
+        assert board.plausible_now() == plausible
+
+
 def test_metadata_of_another_set_of_keys_are_refused(root: str, tmp_path: Path) -> None:
     other = PullTree(tmp_path / "other")
     other.publish()
@@ -154,6 +166,19 @@ def test_a_file_resumes_where_it_stopped(root: str, nginx: Nginx, tree: PullTree
     held(root, MODEL[:600_001])
     assert blob(tree, nginx, root).received_bytes == len(MODEL) - 600_001
     assert [status for _, _, status in nginx.requests] == [206]
+
+
+def test_what_is_here_of_a_file_needs_no_room_again(
+    root: str, nginx: Nginx, tree: PullTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held(root, MODEL[:600_001])
+    rest = len(MODEL) - 600_001
+    monkeypatch.setattr(storage, "free_bytes", lambda path: MARGIN_BYTES + rest - 1)
+    with pytest.raises(Refusal) as refused:
+        blob(tree, nginx, root)
+    assert refused.value.code == "disk_full"
+    monkeypatch.setattr(storage, "free_bytes", lambda path: MARGIN_BYTES + rest)
+    assert blob(tree, nginx, root).received_bytes == rest
 
 
 @pytest.mark.parametrize("start", [b"x" * 1000, b"x" * 700_000, b"x" * 700_001], ids=["part", "size", "longer"])

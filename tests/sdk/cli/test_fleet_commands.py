@@ -175,7 +175,7 @@ def test_orders_are_left_and_logged_and_a_cancel_is_carried_out(edgeopt: Termina
     code, _, err = edgeopt("fleet", "pause", "ba" * 8)
     assert (code, "is cancelled" in err) == (2, True)
     kinds = [entry["what"] for entry in edgeopt.document("fleet", "audit", "show")["entries"]]
-    assert kinds == ["rollout.start", "order.pause", "order.cancel"]
+    assert kinds == ["rollout.start", "order.pause", "order.cancel", "order.pause", "order.pause.failed"]
 
 
 @pytest.mark.usefixtures("rollouts")

@@ -209,6 +209,52 @@ def test_a_window_that_never_comes_again_leaves_its_board_away() -> None:
     )
 
 
+def test_a_window_that_closes_while_a_board_stands_in_line_is_waited_for_again() -> None:
+    made = plan(300, ("100%",), caps=Caps(concurrency=1))
+    first = made.boards[0].board
+    opens = lambda _, now: 9000.0 if 2000 <= now < 9000 else now  # noqa: E731
+    machine = RolloutMachine(new_rollout("r", made), {}, opens, PATIENCE)
+    machine.begin(1000.0)
+    while machine.tick(1000.0).next_at == 0.0:
+        pass
+    machine.report(committed(machine.board(first)), over=True, now=5600.0)
+    while (step := machine.tick(5600.0)).next_at == 0.0:
+        assert step.start == (), "its window closed an hour ago"
+    assert {board.state for board in machine.rollout.boards if board.board != first} == {"waiting"}
+    assert step.next_at == 9000.0
+    assert len(machine.tick(9000.0).start) == 1
+
+
+def test_a_window_that_is_closed_stops_no_question_of_what_is_true() -> None:
+    left = Driver(new_rollout("r", plan(1, ("100%",))))
+    left.machine.begin(left.now)
+    left.machine.tick(left.now)
+    again = RolloutMachine(left.machine.rollout, {}, lambda _, now: now + 60, PATIENCE)
+    assert [board.board for board in again.tick(left.now).start] == ["b0"]
+
+
+@pytest.mark.parametrize("wave", [1, 2])
+def test_a_board_that_came_back_is_brought_to_its_end_before_the_rollout_is_over(wave: int) -> None:
+    made = plan(10, ("5", "100%"))
+    away, slow = made.wave(wave)[0].board, made.wave(2)[1].board
+    machine, now = RolloutMachine(new_rollout("r", made), {}, lambda _, now: now, PATIENCE), 1000.0
+    begun: dict[str, BoardProgress] = {}
+    machine.begin(now)
+    while slow not in begun or machine.board(away).attempts <= PATIENCE.tries:
+        now += 1.0
+        for board in machine.tick(now).start:
+            begun[board.board] = board
+            if board.board != slow and board.attempts <= PATIENCE.tries:
+                machine.report(offline(away)(board), over=True, now=now)
+    machine.report(dataclasses.replace(begun[away], state="sending"), over=False, now=now)
+    machine.report(committed(begun[slow]), over=True, now=now)
+    machine.tick(now)
+    assert machine.head.state == "running"
+    machine.report(committed(begun[away]), over=True, now=now)
+    machine.tick(now)
+    assert machine.head.state == "done"
+
+
 def test_the_soak_ends_with_a_second_measurement_of_every_board() -> None:
     driver = Driver(new_rollout("r", plan(9, ("3", "100%"), GatePolicy(soak_seconds=600.0), Caps(concurrency=2))))
     assert driver.run(seconds=500).state == "soaking"

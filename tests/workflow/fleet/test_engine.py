@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from edgeopt.core.fleet import Caps
 from edgeopt.core.rollout import GatePolicy
-from edgeopt.errors import RolloutBusyError
+from edgeopt.errors import RolloutBusyError, StoreError
 from edgeopt.fleet.gate import failures_allowed
 from edgeopt.store.rollouts import RolloutStore
 from edgeopt.workflow.fleet.engine import Terms, drive
@@ -263,6 +263,24 @@ def test_boards_refuse_the_fence_of_a_driver_that_was_taken_over(store: RolloutS
     assert driven.state == "halted"
     assert {(board.failure, boards.boards[board.board].state["restarts"]) for board in driven.boards} == {("busy", 0)}
     assert "fenced" in driven.boards[0].detail
+
+
+def test_a_gate_that_cannot_be_logged_is_not_kept_and_the_next_driver_judges_it(
+    store: RolloutStore, source: SimulatedSource
+) -> None:
+    boards = SimulatedFleet.of(3, shape)
+    rollout_id = planned(store, boards.fleet, source.digest, ("1", "100%"))
+
+    class FullDisk(Watching):
+        def judged(self, verdict: object) -> None:
+            raise StoreError("the log cannot be written.")
+
+    with pytest.raises(StoreError, match="the log"):
+        run(store, rollout_id, boards, source, FullDisk())
+    assert store.rollout(rollout_id).gates == ()
+    watching = Watching()
+    assert run(store, rollout_id, boards, source, watching).state == "done"
+    assert [verdict.wave for verdict in watching.verdicts] == [1, 2]
 
 
 @pytest.mark.parametrize("command", ["pause", "cancel"])

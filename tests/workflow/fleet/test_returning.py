@@ -13,6 +13,7 @@ from edgeopt.core.rollout import BoardProgress, GatePolicy, Plan, PlannedBoard, 
 from edgeopt.errors import SigningError, UsageError
 from edgeopt.fleet.rollout import new_rollout
 from edgeopt.signing.setup import initialise
+from edgeopt.workflow.fleet import returning
 from edgeopt.workflow.fleet.auditing import audit_log
 from edgeopt.workflow.fleet.composing import ReleaseRequest
 from edgeopt.workflow.fleet.publishing import publish, releases
@@ -54,18 +55,43 @@ def kept(workspace: Workspace, befores: tuple[str, ...], state: str = "halted", 
         store.give_back(ID, fence)
 
 
+@pytest.mark.parametrize(
+    ("stands", "attempts", "goes_back"),
+    [
+        *((name, 1, True) for name in ("leased", "sending", "staged", "activated", "healthy")),
+        *((name, tried, bool(tried)) for name in ("waiting", "unreachable", "failed") for tried in (0, 1)),
+        *((name, 1, False) for name in ("pending", "skipped", "rolled_back")),
+    ],
+)
+def test_a_board_that_may_run_the_release_goes_back_too(stands: str, attempts: int, goes_back: bool) -> None:
+    plan = Plan("net@1", "ab" * 32, ("100%",), (PlannedBoard("b0", "pi5", "", 1, "update"),), GatePolicy(), Caps())
+    made = new_rollout(ID, plan)
+    rollout = replace(made, boards=(replace(made.boards[0], state=stands, attempts=attempts),))
+    assert returning._changed(rollout) == (("b0",) if goes_back else ())
+
+
 def state(workspace: Workspace) -> Rollout:
     return find_rollout(ID, workspace)
+
+
+def begin_the_last(workspace: Workspace) -> None:
+    """What happens while the operator is asked."""
+    with rollout_store(workspace) as store:
+        fence = store.take(ID, "ann@desk:1", now=2.0)
+        rollout = store.rollout(ID)
+        store.save(rollout, [replace(rollout.boards[-1], state="committed", attempts=1)])
+        store.give_back(ID, fence)
 
 
 def test_the_boards_that_changed_go_back_to_what_most_of_them_had(workspace: Workspace) -> None:
     published(workspace, "1.0", "1.1", "1.2")
     kept(workspace, ("1.0", "1.1", "1.0", "1.1"))
     back = way_back(ID, "", workspace)
+    begin_the_last(workspace)
     assert (back.app, back.version, back.boards, back.ended) == ("net", "1.0", ("b0", "b1", "b2"), False)
     assert way_back("last", "1.1", workspace).version == "1.1"
     request = restore(back, ("100%",), workspace, command="edgeopt fleet rollback")
-    assert (request.release, request.selector) == ("net@1.0+restored.4", "name in (b0,b1,b2)")
+    assert (request.release, request.selector) == ("net@1.0+restored.4", "name in (b0,b1,b2,b3)")
     assert next(one for one in releases(workspace) if one.counter == 4).restores == "1.0"
     assert state(workspace).state == "cancelled"
 

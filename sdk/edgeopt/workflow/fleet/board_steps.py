@@ -60,7 +60,8 @@ class Errand:
         throttle: Asked before bytes leave.
         on_bytes: Told of bytes that arrived.
         tell: Told of every state on the way.
-        window: When the board may be changed, by a clock that only the board knows; ``None``: now.
+        window: When the board may be changed; ``None``: at any time.
+        zone: The window's; ``None``: the board's own, which only the board knows.
         now: Seconds since the epoch.
     """
 
@@ -71,6 +72,7 @@ class Errand:
     on_bytes: OnBytes
     tell: Tell
     window: Window | None = None
+    zone: dt.tzinfo | None = None
     now: Callable[[], float] = lambda: 0.0
 
 
@@ -127,9 +129,8 @@ class _Way:
         """Everything before the order; how the board stands where none is given."""
         if not self._errand.may_order():
             return self._as("pending", detail="nothing was begun")
-        opens = self._opens()
-        if opens > self._errand.now():
-            return dataclasses.replace(self._as("waiting", detail="its window is closed"), retry_at=opens)
+        if (closed := self._outside_window()) is not None:
+            return closed
         self._tell("preflight")
         if not self._order.insecure_unsigned:
             self._port.bring_trust()
@@ -144,15 +145,21 @@ class _Way:
         point("board.sent")
         if not self._errand.may_order():
             return self._as("pending", detail="the files are there; nothing was changed")
+        if (closed := self._outside_window()) is not None:  # it closed while the files were on their way
+            return closed
         self._tell("staged")
         return None
 
-    def _opens(self) -> float:
+    def _outside_window(self) -> BoardProgress | None:
+        """The board as it waits for its window; ``None`` while that is open."""
         window, now = self._errand.window, self._errand.now()
         if window is None:
-            return now
-        zone = dt.timezone(dt.timedelta(seconds=self._port.utc_offset_seconds() or 0.0))
-        return opens_at(window, now, zone)
+            return None
+        own = dt.timezone(dt.timedelta(seconds=self._port.utc_offset_seconds() or 0.0))
+        opens = opens_at(window, now, self._errand.zone or own)
+        if opens <= now:
+            return None
+        return dataclasses.replace(self._as("waiting", detail="its window is closed"), retry_at=opens)
 
     def _needs_nothing(self, found: Preflight) -> BoardProgress:
         if found.action == "nothing":

@@ -217,14 +217,18 @@ class _Engine:
     # what goes out
 
     def _keep(self, step: Step, obeyed: str) -> None:
-        """Write down what changed, before anything is begun."""
-        head = self._machine.head
-        if head != self._kept or step.changed or obeyed:
-            moment = _moment(self._kept, head, step)
+        """Write down what changed, before anything is begun.
+
+        It is told first: the log rather has a line twice, after ``kill -9`` in between, than a gate without a line.
+        """
+        head, moment = self._machine.head, _moment(self._kept, self._machine.head, step)
+        changed = head != self._kept or step.changed or obeyed
+        if changed:
             point(f"{moment}.before")
+        self._tell(self._kept, head, step)
+        if changed:
             self._store.save(head, step.changed, obeyed=obeyed)
             point(f"{moment}.after")
-        self._tell(self._kept, head, step)
         self._kept = head
         if self._machine.may_order:
             self._ordering.set()
@@ -259,7 +263,6 @@ class _Engine:
 
     def _errand(self, progress: BoardProgress) -> Errand:
         board = self._boards.get(progress.board)
-        unknown_zone = board is not None and not board.zone
         return Errand(
             progress,
             self._order(progress),
@@ -267,7 +270,8 @@ class _Engine:
             self._throttle,
             lambda there, of: self._watcher.bytes(progress.board, there, of),
             lambda further: self._news.put((further, False)),
-            board.window if board and unknown_zone else None,
+            board.window if board else None,
+            self._zone(board) if board and board.zone else None,
             self._terms.clock,
         )
 

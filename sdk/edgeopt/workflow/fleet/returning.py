@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgeopt.core.rollout import Rollout
 from edgeopt.errors import UsageError
+from edgeopt.fleet.rollout import UNDER_WAY
 from edgeopt.workflow.fleet.auditing import audit_log, deed
 from edgeopt.workflow.fleet.composing import ReleaseRequest
 from edgeopt.workflow.fleet.orders import give_order
@@ -18,7 +20,9 @@ from edgeopt.workflow.fleet.rolling import RolloutRequest
 from edgeopt.workflow.fleet.rollouts import find_rollout
 from edgeopt.workflow.workspace import Workspace
 
-_CHANGED = frozenset({"committed", "activated", "healthy"})
+_CHANGED = UNDER_WAY | {"committed"}
+_IN_DOUBT = frozenset({"waiting", "unreachable", "failed"})
+"""What was begun there may have come to its end out of our sight, and what failed its soak still runs."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class WayBack:
     Attributes:
         rollout_id, release: The rollout that is undone, and what it brought.
         app, version: What the boards get again.
-        boards: Those that changed.
+        boards: Those that changed, or may have.
         ended: Whether the rollout has ended.
     """
 
@@ -53,7 +57,7 @@ def way_back(name: str, version: str, workspace: Workspace) -> WayBack:
     """
     rollout = find_rollout(name, workspace)
     app = rollout.plan.release.partition("@")[0]
-    changed = tuple(board.board for board in rollout.boards if board.wave and board.state in _CHANGED)
+    changed = _changed(rollout)
     if not changed:
         raise UsageError(
             f"no board has {rollout.plan.release} from rollout {rollout.rollout_id}.",
@@ -79,28 +83,46 @@ def way_back(name: str, version: str, workspace: Workspace) -> WayBack:
     return WayBack(rollout.rollout_id, rollout.plan.release, app, wanted, changed, ended)
 
 
+def _changed(rollout: Rollout) -> tuple[str, ...]:
+    return tuple(
+        board.board
+        for board in rollout.boards
+        if board.wave and (board.state in _CHANGED or (board.attempts and board.state in _IN_DOUBT))
+    )
+
+
 def _before(rollout: Rollout, changed: tuple[str, ...]) -> str:
     names = set(changed)
     counts = Counter(board.before for board in rollout.plan.boards if board.board in names and board.before)
     return counts.most_common(1)[0][0] if counts else ""
 
 
-def restore(back: WayBack, waves: tuple[str, ...], workspace: Workspace, *, command: str) -> RolloutRequest:
+def restore(
+    back: WayBack, waves: tuple[str, ...], workspace: Workspace, *, command: str, inventory: Path | None = None
+) -> RolloutRequest:
     """End the rollout, publish the old content under a new counter, and say what is to be rolled out.
 
     The rollout is paused first, so that no board is begun while keys are unlocked, and ended once the way back is
-    signed: without it, it can go on.
+    signed: without it, it can go on. Boards that were begun until then go back, too.
+
+    Args:
+        back: Where to.
+        waves: Of the way back.
+        workspace: Where the rollout is kept.
+        command: The command line, for the log.
+        inventory: As for `boards.load_fleet`.
 
     Raises:
         EdgeoptError: The release cannot be signed.
     """
     why = f"to {back.app}@{back.version}: {command}"
     with deed(audit_log(workspace), "rollout.rollback", back.rollout_id, why):
-        name = _restored(back, workspace)
-    return RolloutRequest(name, f"name in ({','.join(back.boards)})", waves, command=command)
+        name = _restored(back, workspace, inventory)
+    boards = dict.fromkeys((*back.boards, *_changed(find_rollout(back.rollout_id, workspace))))
+    return RolloutRequest(name, f"name in ({','.join(boards)})", waves, command=command)
 
 
-def _restored(back: WayBack, workspace: Workspace) -> str:
+def _restored(back: WayBack, workspace: Workspace, inventory: Path | None) -> str:
     """The name of the release that brings the old content back, signed; the rollout has ended."""
     if not back.ended:
         give_order(back.rollout_id, "pause", workspace)
@@ -109,5 +131,5 @@ def _restored(back: WayBack, workspace: Workspace) -> str:
     notes = f"instead of {back.release}, rollout {back.rollout_id}"
     published = publish(ReleaseRequest(back.app, name, restore=back.version, notes=notes), workspace)
     if not back.ended:
-        give_order(back.rollout_id, "cancel", workspace)
+        give_order(back.rollout_id, "cancel", workspace, inventory=inventory)
     return published.release.name
