@@ -22,6 +22,7 @@ from edgeopt.workflow import trying
 from edgeopt.workflow.deciding import find_group, find_run
 from edgeopt.workflow.kinds import kind as kinds
 from edgeopt.workflow.kinds.deploying import deploy_kinds
+from edgeopt.workflow.progress_file import NAME, Followed
 from edgeopt.workflow.request import SearchRequest
 from support.device import pin
 from support.sshd import Sshd, running_sshd
@@ -111,6 +112,11 @@ def test_kinds_get_their_own_winners_from_boards_that_share_the_work(
     print_kinds(record, shown)
     assert isinstance(shown.file, io.StringIO)
     assert "3 boards of 2 kinds, each with its winner." in shown.file.getvalue()
+    for one, boards_of_it in ((record.group, KINDS), (shared.run_id, ("a1", "a2"))):
+        followed = Followed(workspace.run_folder(one) / NAME).catch_up()
+        assert {"Making variants", "Activating"} <= {stage.name for stage in followed.stages}
+        assert {line.text.partition(":")[0] for line in followed.lines} >= set(boards_of_it)
+    assert not any(line.text.startswith("b1: ") for line in followed.lines)
     assert "Boards of this kind" in (workspace.run_folder(shared.run_id) / "report.html").read_text()
 
 
@@ -143,15 +149,28 @@ def test_a_board_that_vanishes_leaves_its_work_to_its_kind_and_the_same_request_
     assert [job["state"]["state"] for job in jobs(computer, boards["a1"], "activate")] == ["done"]  # not once more
 
 
-def test_where_the_last_board_of_a_kind_vanishes_the_other_kind_gets_its_winner(
+def test_where_the_last_board_of_a_kind_vanishes_the_other_kind_gets_its_winner_and_keeps_it(
     boards: dict[str, Sshd], workspace: edgeopt.Workspace, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kinds, "BOARD_PATIENCE_SECONDS", 0.0)
-    record = deploy_kinds(task.request(target="a1,b1"), workspace, listener=Unplugs(boards["b1"], "b1"))
+    request = task.request(target="a1,b1")
+    record = deploy_kinds(request, workspace, listener=Unplugs(boards["b1"], "b1"))
     assert record.state == "incomplete"
     assert record.incomplete == ("generic",)
     assert {run.profile_name: run.state for run in record.runs} == {"x86-avx2": "done", "generic": "running"}
-    assert record.runs[1].deployment is not None
+    known = record.runs[1]
+    assert known.boards[0].deployment is not None
+    boards["b1"].start()
+    vanished = deploy_kinds(request, workspace, listener=Unplugs(boards["a1"], "a1", "Looking"))
+    unreached = deploy_kinds(request, workspace)
+    assert [list(vanished.unreached), list(unreached.unreached)] == [[], ["a1"]]
+    for later in (vanished, unreached):
+        assert later.state == "incomplete"
+        assert list(later.lost) == ["a1"]
+        assert {run.profile_name: run.state for run in later.runs}["generic"] == "done"
+        assert later.runs[1].selection == known.selection
+        assert later.runs[1].boards[0].deployment == known.boards[0].deployment
+    assert find_group("last", workspace) == unreached
 
 
 def test_one_for_all_is_one_file_on_every_kind_and_the_command_line_says_so(
@@ -171,6 +190,13 @@ def test_one_for_all_is_one_file_on_every_kind_and_the_command_line_says_so(
     assert lost.returncode == 4
     assert "b1" in lost.stderr
     assert "the same command goes on" in lost.stderr
+    with computer.workspace() as workspace:
+        waiting = find_group("last", workspace)
+    assert waiting is not None
+    (run,) = waiting.runs
+    assert run.selection is not None
+    assert (waiting.state, run.state, run.selection.winner) == ("incomplete", "running", None)
+    assert any(one.reason.endswith("the one for all kinds waits for generic") for one in run.selection.assessments)
 
 
 def test_boards_of_one_kind_search_together_and_try_nothing_twice(

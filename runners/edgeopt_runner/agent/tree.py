@@ -127,7 +127,9 @@ class _Download:
         stream.truncate(0)
         self._restarts += 1
         message = "%s of the store %s" % (self._path, why)
-        raise Refusal(NETWORK if self._restarts == 1 else code, message, "Publish it again: edgeopt publish --to.")
+        raise Refusal(
+            NETWORK if self._restarts == 1 else code, message, "Repair the store: edgeopt publish --to URL --verify."
+        )
 
     def _fetch(self, stream: Any, digest: Any) -> Any:
         offset = stream.tell()

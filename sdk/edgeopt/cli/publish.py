@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from edgeopt.cli import options, output
+from edgeopt.errors import UsageError
 
 app = typer.Typer(help="What is published: list it, show one release.", invoke_without_command=True)
 
@@ -38,6 +39,9 @@ def publish(
     to: Annotated[
         str | None, typer.Option("--to", metavar="URL", help="Bring the tree to a store that boards pull from, too.")
     ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="With --to: read what the store has, and send again what is damaged.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Sign what runs chose as one release: for each profile its winner, and what every board must measure of it."""
@@ -46,6 +50,8 @@ def publish(
     from edgeopt.workflow.fleet.composing import ReleaseRequest, split_name
     from edgeopt.workflow.workspace import Workspace
 
+    if verify and not to:
+        raise UsageError("--verify is of a store.", remedy="Name it: --to URL.")
     name, version = split_name(release)
     request = ReleaseRequest(
         app=name,
@@ -61,20 +67,20 @@ def publish(
     )
     with Workspace.open() as workspace:
         done = publishing.publish(request, workspace)
-        pushed = _store(workspace, to) if to else None
+        pushed = _store(workspace, to, verify=verify) if to else None
     if as_json:
         output.print_json({**_plain(done), **({"stored": pushed} if pushed else {})})
         return
     _say(done, pushed)
 
 
-def _store(workspace: Any, url: str) -> dict[str, Any]:
+def _store(workspace: Any, url: str, *, verify: bool) -> dict[str, Any]:
     from edgeopt import documents
     from edgeopt.workflow.fleet.auditing import audit_log, deed
     from edgeopt.workflow.fleet.storing import store
 
     with deed(audit_log(workspace), "publish.store", url):
-        return {"url": url, **documents.plain(store(workspace, url))}
+        return {"url": url, **documents.plain(store(workspace, url, verify=verify))}
 
 
 def _plain(done: Any) -> dict[str, Any]:

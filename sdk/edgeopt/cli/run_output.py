@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -70,10 +70,16 @@ def _run_kinds(request: Request, tracker: Tracker | None, *, html: str | None, a
     show_kinds(record, page, as_json=as_json)
 
 
+def group_document(record: GroupRecord) -> dict[str, Any]:
+    """A run for several boards as JSON, with what follows from its kinds."""
+    follows = {"state": record.state, "lost": record.lost, "unreached": record.unreached}
+    return {**documents.plain(record), **follows}
+
+
 def show_kinds(record: GroupRecord, page: Path, *, as_json: bool) -> None:
     """Print a run for several boards, and raise where its outcome is not success; a lost board goes first."""
     if as_json:
-        output.print_json({**documents.plain(record), "state": record.state, "lost": record.lost})
+        output.print_json(group_document(record))
     else:
         from edgeopt.report.kinds_terminal import print_kinds
 

@@ -62,7 +62,9 @@ def show(
 
 def _show_group(group: GroupRecord, page: Path, *, as_json: bool) -> None:
     if as_json:
-        output.print_json(group)
+        from edgeopt.cli.run_output import group_document
+
+        output.print_json(group_document(group))
         return
     from edgeopt.report.kinds_terminal import print_kinds
 

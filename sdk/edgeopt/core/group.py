@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from edgeopt.core.kinds import Common
 from edgeopt.core.run import RunRecord
@@ -16,12 +16,15 @@ class GroupRecord:
     Attributes:
         group: Its name; the run of a kind is called ``GROUP.PROFILE``.
         runs: One for each kind, by its profile.
-        unreached: Boards that could not be used at all, with the reason.
     """
 
     group: str
     runs: tuple[RunRecord, ...]
-    unreached: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def unreached(self) -> Mapping[str, str]:
+        """Boards that could not be used at all, with the reason."""
+        return {name: reason for run in self.runs for name, reason in run.unreached.items()}
 
     @property
     def common(self) -> Common | None:

@@ -70,6 +70,7 @@ class RunRecord:
         group: Of a run for several boards: what the runs of its kinds have in common of their names; else empty.
         boards: Of such a run: every board of this kind; `device` and `facts` are the first one's.
         common: The winner for all kinds, where one was asked for and found.
+        unreached: Of such a run: boards of any kind that could not be used at all, with the reason.
         forecast: What was expected of the candidates before they were measured; ``None`` in records of before.
     """
 
@@ -95,4 +96,5 @@ class RunRecord:
     group: str = ""
     boards: tuple[BoardPart, ...] = ()
     common: Common | None = None
+    unreached: Mapping[str, str] = field(default_factory=dict)
     forecast: Forecast | None = None

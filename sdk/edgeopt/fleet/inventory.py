@@ -1,7 +1,8 @@
 """`fleet.yaml` as boards: what each says, completed by its groups and the defaults. Plain data in, nouns out.
 
 The file has ``defaults:``, ``groups:`` (by name) and ``boards:`` (by name). A board says ``group:`` or ``groups:``, may
-take a device of `devices.yaml` with ``device:``, and wins over its groups, the last of which wins over the first.
+take a device of `devices.yaml` with ``device:``, and wins over it; that wins over the board's groups, the last of which
+wins over the first.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TEXTS = ("host", "user", "jump", "site", "profile", "window", "zone", "root", "key", "python")
 _FIELDS = (*_TEXTS, "port", "labels")
 _OF_BOARD = ("device", "group", "groups")
-_OF_DEVICE = {"host": "host", "user": "user", "jump": "jump", "profile": "profile", "root": "root", "python": "python"}
+_OF_DEVICE = {
+    **{name: name for name in ("host", "user", "jump", "profile", "root", "python", "port")},
+    "key": "identity_file",
+}
 
 
 class _Reader:
@@ -80,7 +84,8 @@ class _Reader:
             raise self.problem(place, f"{name!r} cannot be a board's name", "Take letters, digits, dots and dashes.")
         merged: dict[str, Any] = {"labels": {}}
         device = self._device(entry, place)
-        for layer in (defaults, *(groups[group] for group in self._groups(entry, groups, place)), entry):
+        own = _said(device) if device else {}
+        for layer in (defaults, *(groups[group] for group in self._groups(entry, groups, place)), own, entry):
             labels = {**merged["labels"], **layer.get("labels", {})}
             merged = {**merged, **layer, "labels": labels}
         return self._made(name, merged, device, place)
@@ -106,14 +111,6 @@ class _Reader:
     def _made(self, name: str, fields: Mapping[str, Any], device: Device | None, place: Place) -> Board:
         known = device or Device(name=name, transport="ssh", host=name)
         said = {of: fields[ours] for ours, of in _OF_DEVICE.items() if ours in fields}
-        if device is not None:  # what the device says of itself wins over groups and defaults
-            default = Device(name="", transport="ssh")
-            own = {of for of in said if getattr(device, of) != getattr(default, of)}
-            said = {of: value for of, value in said.items() if of not in own}
-        if "key" in fields and (device is None or device.identity_file is None):
-            said["identity_file"] = fields["key"]
-        if "port" in fields and (device is None or device.port is None):
-            said["port"] = fields["port"]
         labels = {**known.labels, **fields["labels"]}
         made = dataclasses.replace(known, name=name, labels=labels, **said)
         try:
@@ -121,6 +118,12 @@ class _Reader:
         except EdgeoptError as error:
             raise self.problem((*place, "window"), error.message.rstrip("."), error.remedy) from None
         return Board(made, fields.get("site", ""), window, fields.get("zone", ""))
+
+
+def _said(device: Device) -> dict[str, Any]:
+    """What a device says of itself, as the fields of a board."""
+    default = Device(name="", transport="ssh")
+    return {ours: getattr(device, of) for ours, of in _OF_DEVICE.items() if getattr(device, of) != getattr(default, of)}
 
 
 def _word(value: Any) -> str:
@@ -167,12 +170,7 @@ def fleet_document(fleet: Fleet, window_text: Callable[[Any], str]) -> dict[str,
 
 
 def _entry(board: Board, window_text: Callable[[Any], str]) -> dict[str, Any]:
-    device, default = board.device, Device(name="", transport="ssh")
-    entry = {
-        ours: getattr(device, of) for ours, of in _OF_DEVICE.items() if getattr(device, of) != getattr(default, of)
-    }
-    entry.update({"key": device.identity_file} if device.identity_file else {})
-    entry.update({"port": device.port} if device.port else {})
+    device, entry = board.device, _said(board.device)
     entry.update({"site": board.site} if board.site else {})
     entry.update({"window": window_text(board.window)} if board.window else {})
     entry.update({"zone": board.zone} if board.zone else {})

@@ -7,13 +7,14 @@ right before the timestamp, which is the one file that is replaced. A board that
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import posixpath
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from edgeopt.errors import StoreError, ToolError, UsageError
 
@@ -44,18 +45,20 @@ class Pushed:
     kept_files: int
 
 
-def push_tree(tree: Path, url: str, progress: Progress | None = None) -> Pushed:
+def push_tree(tree: Path, url: str, progress: Progress | None = None, *, verify: bool = False) -> Pushed:
     """Bring a release tree to a store; what is there already is not sent again.
 
     Args:
         tree: Folder with ``metadata/``, ``targets/``, ``blobs/`` and ``patches/``, if there are any.
         url: Folder of the store: a path, ``s3://bucket/prefix``, whatever fsspec knows.
         progress: Hears of every file.
+        verify: Read what is there and compare it with its digest; else a file of the right size counts as whole.
 
     Raises:
         UsageError: The address is none, or there is no tree.
         ToolError: The package for that kind of store is not installed.
-        StoreError: The store cannot be read or written; what arrived stays, and the next push goes on from there.
+        StoreError: The store cannot be read or written; what arrived stays, and the next push goes on from there. Or,
+            with `verify`, a file is damaged there and here.
     """
     files = _in_order(tree)
     with named(url):
@@ -63,7 +66,7 @@ def push_tree(tree: Path, url: str, progress: Progress | None = None) -> Pushed:
         there = store.sizes()
         sent: list[int] = []
         for path in files:
-            if store.bring(tree / path, path, there):
+            if store.bring(tree / path, path, there, verify=verify):
                 sent.append((tree / path).stat().st_size)
                 if progress is not None:
                     progress(path, sent[-1])
@@ -106,9 +109,9 @@ class _Store:
         start = len(self._base.rstrip("/")) + 1
         return {path[start:]: int(facts["size"] or 0) for path, facts in found.items()}
 
-    def bring(self, file: Path, path: str, there: dict[str, int]) -> bool:
+    def bring(self, file: Path, path: str, there: dict[str, int], *, verify: bool) -> bool:
         """Put a file there, unless it is; whether it was sent."""
-        if there.get(path) == file.stat().st_size and (path.startswith(_CONTENT) or self._same(file, path)):
+        if there.get(path) == file.stat().st_size and self._whole(file, path, verify=verify):
             return False
         target = posixpath.join(self._base, path)
         if self._atomic:
@@ -120,8 +123,20 @@ class _Store:
         self._rename(partial, target)
         return True
 
-    def _same(self, file: Path, path: str) -> bool:
-        return bool(self._fs.cat_file(posixpath.join(self._base, path)) == file.read_bytes())
+    def _whole(self, file: Path, path: str, *, verify: bool) -> bool:
+        """Whether a file of the right size there is right: content by the digest that it is named by."""
+        if not path.startswith(_CONTENT):
+            return bool(self._fs.cat_file(posixpath.join(self._base, path)) == file.read_bytes())
+        if not verify:
+            return True
+        with self._fs.open(posixpath.join(self._base, path), "rb") as stream:
+            if _names(stream, file):
+                return True
+        with file.open("rb") as stream:
+            if not _names(stream, file):
+                remedy = f"Delete {file} and publish its release again."
+                raise StoreError(f"{path} is damaged here and in the store.", remedy=remedy)
+        return False
 
     def _rename(self, partial: str, target: str) -> None:
         if "file" in _protocols(self._fs):
@@ -131,6 +146,14 @@ class _Store:
             os.replace(partial, target)
             return
         self._fs.mv(partial, target)
+
+
+def _names(stream: IO[bytes], file: Path) -> bool:
+    """Whether a file is named by the digest of these bytes."""
+    digest = hashlib.sha256()
+    while chunk := stream.read(1 << 20):
+        digest.update(chunk)
+    return file.name.partition(".")[0] == digest.hexdigest()
 
 
 def file_system(url: str) -> tuple[Any, str, bool]:
@@ -182,7 +205,7 @@ def named(url: str) -> Iterator[None]:
     """Whatever a store's library raises becomes an error that names the store."""
     try:
         yield
-    except (UsageError, ToolError):
+    except (UsageError, ToolError, StoreError):
         raise
     except PermissionError as error:
         said = " ".join(str(error).split())

@@ -17,7 +17,7 @@ def headline(record: GroupRecord) -> str:
     boards, kinds = sum(len(run.boards) for run in record.runs), len(record.runs)
     where = f"{boards} board{'s' * (boards != 1)} of {kinds} kind{'s' * (kinds != 1)}"
     if record.incomplete:
-        return f"{where}: {', '.join(record.incomplete)} could not be measured to the end."
+        return f"{where}: no winner yet on {', '.join(record.incomplete)}."
     if record.common is not None:
         return f"{where}: {record.common.name} for all, {record.common.worst:.2f} times a kind's own best at worst."
     missed = [run.profile_name for run in record.runs if run.state == "infeasible"]

@@ -36,10 +36,22 @@ class RunView:
     Attributes:
         line: What the ledger has of it.
         progress: What it said; empty where nobody recorded it.
+        kinds: Of a run for several boards: what the ledger has of each kind.
     """
 
     line: RunSummary
     progress: Progress = field(default_factory=Progress)
+    kinds: tuple[RunSummary, ...] = ()
+
+    @property
+    def model(self) -> str:
+        """Name of the network; empty until it is known."""
+        return self.line.model or next((one.model for one in self.kinds), "")
+
+    @property
+    def target(self) -> str:
+        """Name of the device, or the profiles of several; empty until it is known."""
+        return self.line.device or ", ".join(one.run_id.partition(".")[2] for one in self.kinds)
 
     @property
     def state(self) -> str:

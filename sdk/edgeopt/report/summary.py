@@ -68,6 +68,8 @@ def headline(record: RunRecord) -> str:
         return states.get(record.state, "This run made no decision.")
     if best is None:
         return "No candidate could be measured."
+    if selection.winner is None and record.state == "running":
+        return f"This run has not chosen yet. Best so far: {best.candidate.key}."
     if selection.winner is None:
         return f"Nothing meets the budget. Nearest: {best.candidate.key}."
     original = baseline(selection)

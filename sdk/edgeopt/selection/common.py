@@ -88,11 +88,7 @@ def overruled(selection: Selection, common: Common | None, profile: str) -> Sele
         profile: Of the kind.
     """
     if common is None:
-        reason = "within the budget here; no file is so on every kind of board, as --one-for-all asks"
-        assessments = tuple(
-            _changed(one, "tie", reason) if one.verdict == "winner" else one for one in selection.assessments
-        )
-        return dataclasses.replace(selection, winner=None, assessments=assessments)
+        return withheld(selection, "no file is so on every kind of board, as --one-for-all asks")
     mine = [one for one in selection.assessments if one.feasible and _digest(one) == common.digest]
     best = min(mine, key=lambda one: -_depth(one))  # of those measured best, the first: the order is best first
     if best.candidate.key == selection.winner:
@@ -105,6 +101,15 @@ def overruled(selection: Selection, common: Common | None, profile: str) -> Sele
     return dataclasses.replace(
         selection, winner=key, best_so_far=key, assessments=(_changed(best, "winner", told), *others)
     )
+
+
+def withheld(selection: Selection, why: str) -> Selection:
+    """A kind's decision without its winner, which `why` goes against."""
+    told = tuple(
+        _changed(one, "tie", f"within the budget here; {why}") if one.verdict == "winner" else one
+        for one in selection.assessments
+    )
+    return dataclasses.replace(selection, winner=None, assessments=told)
 
 
 def _digest(one: Assessment) -> str:

@@ -9,7 +9,7 @@ from tuf.api.metadata import Key, Metadata, VerificationResult
 
 from edgeopt.errors import EXIT_WAITS, SigningError
 from edgeopt.signing import roles
-from edgeopt.signing.files import MetadataFiles, MetadataSet, expiry, name_versions, write_public
+from edgeopt.signing.files import MetadataFiles, MetadataSet, expiry, name_versions, parse, write_public
 from edgeopt.signing.key_folder import KeyFolder
 
 ROOT, TARGETS, ROLLOUTS, SNAPSHOT, TIMESTAMP = "root", "targets", "rollouts", "snapshot", "timestamp"
@@ -136,11 +136,12 @@ class Edition:
         )
 
     def _keep_pending(self, short: dict[str, VerificationResult]) -> PendingError:
-        """Keep what people sign, all that belongs together."""
+        """Keep what people sign, all that belongs together or, where something else waits, nothing."""
         tree = self._files.folder.parent
-        paths = {
-            role: keep_pending(tree, role, self.next.of(role)) for role in (ROOT, TARGETS) if role in self._changed
-        }
+        together = {role: self.next.of(role) for role in (ROOT, TARGETS) if role in self._changed}
+        for role, file in together.items():
+            refuse_other(tree, role, file)
+        paths = {role: keep_pending(tree, role, file) for role, file in together.items()}
         role = next(iter(short))
         return PendingError(paths[role], role, short[role])
 
@@ -184,7 +185,29 @@ def pending_path(tree: Path, role: str, version: int) -> Path:
 
 
 def keep_pending(tree: Path, role: str, file: Metadata[Any]) -> Path:
-    """Keep a file that waits for signatures."""
+    """Keep a file that waits for signatures, in place of one with the same content.
+
+    Raises:
+        SigningError: Another change waits there; what was signed of it would be lost.
+    """
+    refuse_other(tree, role, file)
     path = pending_path(tree, role, file.signed.version)
     write_public(path, file.to_bytes())
     return path
+
+
+def refuse_other(tree: Path, role: str, file: Metadata[Any]) -> None:
+    """Refuse a file in whose place another one waits for signatures.
+
+    Raises:
+        SigningError: One does, or it cannot be read.
+    """
+    path = pending_path(tree, role, file.signed.version)
+    if not path.exists():
+        return
+    waits = parse(type(file.signed), path.read_bytes(), str(path))
+    if waits.signed_bytes != file.signed_bytes:
+        raise SigningError(
+            f"another change of {role} waits for signatures in {path}; this one was not made.",
+            remedy=f"Have that one signed first: edgeopt keys import {path.name}; or give it up: delete {path}.",
+        )

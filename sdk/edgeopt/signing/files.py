@@ -100,11 +100,12 @@ class MetadataFiles:
             raise SigningError(
                 f"{self.folder.parent} has no signed tree.", remedy="Make keys first: edgeopt keys init."
             )
+        root = self.read(Root, "root", self.root_version())  # first: what follows is signed for the root before, too
         timestamp = self.read(Timestamp, "timestamp", 0)
         snapshot = self.read(Snapshot, "snapshot", timestamp.signed.snapshot_meta.version)
         versions = {role: self._named(snapshot, role) for role in (roles.TARGETS.name, roles.ROLLOUTS.name)}
         targets, rollouts = (self.read(Targets, role, version) for role, version in versions.items())
-        return MetadataSet(self.read(Root, "root", self.root_version()), targets, rollouts, snapshot, timestamp)
+        return MetadataSet(root, targets, rollouts, snapshot, timestamp)
 
     def _named(self, snapshot: Metadata[Snapshot], role: str) -> int:
         if f"{role}.json" not in snapshot.signed.meta:

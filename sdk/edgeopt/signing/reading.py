@@ -45,7 +45,16 @@ class _Read:
     def __init__(self, state: object, current: MetadataSet) -> None:
         self.state, self.current = state, current
         self.unsigned = unsigned_roles(current)
-        self.documents: dict[tuple[str, int], dict[str, Any]] = {}
+        timestamp = current.timestamp  # the one file that is replaced: what is on disk later is of another set
+        self._documents: dict[tuple[str, int], dict[str, Any]] = {
+            ("timestamp", timestamp.signed.version): timestamp.to_dict()
+        }
+
+    def document(self, role: str, version: int, files: MetadataFiles) -> dict[str, Any]:
+        """A file as plain data, parsed once however many boards are sent it."""
+        if (role, version) not in self._documents:
+            self._documents[role, version] = json.loads(files.text(role, version))
+        return self._documents[role, version]
 
 
 class SignedTree:
@@ -80,13 +89,6 @@ class SignedTree:
             if self._cached is None or state is None or self._cached.state != state:
                 self._cached = _Read(state, self.files.load())
             return self._cached
-
-    def document(self, role: str, version: int) -> dict[str, Any]:
-        """A file as plain data, parsed once however many boards are sent it."""
-        known = self._read().documents
-        if (role, version) not in known:
-            known[role, version] = _plain(self.files.text(role, version))
-        return known[role, version]
 
     def target_path(self, path: str, described: TargetFile) -> Path:
         """Where the bytes of a target are, or would be."""
@@ -137,12 +139,8 @@ class SignedTree:
 
     def root(self) -> dict[str, Any]:
         """The root that boards are enrolled with. Raises SigningError."""
-        return self.document("root", self.current().root.signed.version)
-
-
-def _plain(text: bytes) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(text)
-    return document
+        read = self._read()
+        return read.document("root", read.current.root.signed.version, self.files)
 
 
 def target_of(path: str, described: TargetFile) -> Target:

@@ -145,14 +145,16 @@ class Repository(SignedTree):
         Raises:
             SigningError: It is no nonce, or the timestamp's key is not here.
         """
+        return self._freshness(self.current(), nonce, _or_now(now))
+
+    def _freshness(self, current: MetadataSet, nonce: str, now: float) -> dict[str, Any]:
         if not _NONCE.match(nonce):
             raise SigningError(f"the board's nonce is {nonce[:80]!r}.", remedy="Its runner is damaged or hostile.")
-        current = self.current()
         signed = {
             "_type": "freshness",
             "nonce": nonce,
             "spec_version": "1",
-            "time": int(_or_now(now)),
+            "time": int(now),
             "timestamp_version": current.timestamp.signed.version,
         }
         payload = str(encode_canonical(signed)).encode()
@@ -175,7 +177,8 @@ class Repository(SignedTree):
         """
         moment = _or_now(now)
         self.refresh(moment)
-        current = self.current()
+        read = self._read()  # all is of this set, whatever another process writes meanwhile
+        current = read.current
         _require_current(current, moment)
         newest, theirs = current.root.signed.version, int(versions["root"])
         if theirs > newest:
@@ -183,16 +186,16 @@ class Repository(SignedTree):
                 f"the board trusts root version {theirs}, this tree has {newest}.", remedy="Use the newest copy of it."
             )
         sent: dict[str, Any] = {
-            "roots": [self.document("root", version) for version in range(theirs + 1, newest + 1)],
+            "roots": [read.document("root", version, self.files) for version in range(theirs + 1, newest + 1)],
             "delegated": {},
-            "freshness": self.freshness(str(versions["nonce"]), moment),
+            "freshness": self._freshness(current, str(versions["nonce"]), moment),
         }
         for role in ("timestamp", "snapshot", "targets", "rollouts"):
             version = current.of(role).signed.version
             known = versions.get("delegated", {}) if role == "rollouts" else versions
             if sent["roots"] or known.get(role) != version:
                 place = sent["delegated"] if role == "rollouts" else sent
-                place[role] = self.document(role, version)
+                place[role] = read.document(role, version, self.files)
         return sent
 
 

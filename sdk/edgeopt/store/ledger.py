@@ -134,10 +134,14 @@ class Ledger:
         Raises:
             StoreError: A record cannot be decoded.
         """
-        query = select(tables.runs.c.run_id).where(tables.runs.c.run_id.startswith(f"{name}.", autoescape=True))
+        return tuple(self.run(one.run_id) for one in self.kinds(name))
+
+    def kinds(self, name: str) -> tuple[RunSummary, ...]:
+        """What `runs` says of the kinds of a run for several boards, as far as they have begun, by their profiles."""
+        of_it = tables.runs.c.run_id.startswith(f"{name}.", autoescape=True) & tables.runs.c.record.is_not(None)
         with self._database.reading() as connection:
-            names = connection.execute(query.where(tables.runs.c.record.is_not(None))).scalars().all()
-        return tuple(self.run(one) for one in sorted(names))
+            rows = connection.execute(select(*_LISTED).where(of_it)).all()
+        return tuple(sorted(map(_summary, rows), key=lambda one: one.run_id))
 
     def run(self, run_id: str) -> RunRecord:
         """The record of a run.

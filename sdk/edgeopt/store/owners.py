@@ -14,7 +14,7 @@ def this_process() -> str:
 def has_ended(owner: str) -> bool:
     """Whether a process of this computer is known to be gone; of other computers' nothing is known."""
     host, _, pid = owner.rpartition(":")
-    if host != socket.gethostname():
+    if host != socket.gethostname() or not pid.isdigit():
         return False
     try:
         os.kill(int(pid), 0)

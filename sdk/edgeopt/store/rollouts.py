@@ -6,8 +6,6 @@ lower fence is refused here as boards refuse it there, so a driver that was take
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -24,6 +22,7 @@ from edgeopt.errors import RolloutBusyError, StoreError, UsageError
 from edgeopt.store import tables
 from edgeopt.store.database import Database
 from edgeopt.store.finite import finite
+from edgeopt.store.owners import has_ended
 
 LEASE_SECONDS = 60.0
 ORDERS = ("pause", "resume", "cancel")
@@ -179,6 +178,18 @@ class RolloutStore:
         with self._database.reading() as connection:
             rows = connection.execute(query).all()
         return tuple((_summary(row), decode_json(BoardProgress, row.document, where=row.rollout_id)) for row in rows)
+
+    def last_committed(self) -> tuple[str, ...]:
+        """The rollouts, by age, that some board committed last of all those of their app."""
+        boards, table = tables.rollout_boards, tables.rollouts
+        latest = (table.c.created_at.desc(), table.c.rollout_id)
+        place = func.row_number().over(partition_by=(table.c.app, boards.c.board), order_by=latest).label("place")
+        same = boards.c.rollout_id == table.c.rollout_id
+        joined = select(table.c.rollout_id, table.c.created_at, place).join(boards, same)
+        ranked = joined.where(boards.c.state == "committed").subquery().c
+        query = select(ranked.rollout_id).where(ranked.place == 1).group_by(ranked.rollout_id, ranked.created_at)
+        with self._database.reading() as connection:
+            return tuple(connection.execute(query.order_by(ranked.created_at, ranked.rollout_id.desc())).scalars())
 
     def take(
         self, rollout_id: str, holder: str, *, now: float, seconds: float = LEASE_SECONDS, takeover: bool = False
@@ -347,14 +358,7 @@ def _free(lease: Lease, holder: str, now: float) -> bool:
 
 
 def _ended(holder: str) -> bool:
-    where, _, pid = holder.rpartition(":")
-    if where.rpartition("@")[2] != socket.gethostname() or not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except OSError as error:
-        return isinstance(error, ProcessLookupError)  # a permission error means that somebody else's process lives
-    return False
+    return has_ended(holder.rpartition("@")[2])
 
 
 def _busy(lease: Lease, row: Row[Any]) -> RolloutBusyError:

@@ -45,6 +45,19 @@ def test_publishing_twice_says_so_and_ends_well(edgeopt: Terminal) -> None:
     assert "published already" in out
 
 
+def test_a_store_is_verified_where_one_is_named(edgeopt: Terminal, tmp_path: Path) -> None:
+    release = ("publish", "digits@1.0", "--from", "run-pi5", "--verify")
+    code, _, err = edgeopt(*release)
+    assert (code, "--to URL" in err) == (2, True)
+    store = tmp_path / "store"
+    assert edgeopt(*release, "--to", str(store))[0] == 0
+    blob = next((store / "blobs").iterdir())
+    whole = blob.read_bytes()
+    blob.write_bytes(bytes(len(whole)))
+    code, out, _ = edgeopt(*release, "--to", str(store), "--json")
+    assert (code, json.loads(out)["stored"]["sent_files"], blob.read_bytes()) == (0, 1, whole)
+
+
 def test_json_names_manifest_and_target(edgeopt: Terminal) -> None:
     code, out, _ = edgeopt("publish", "digits@1.0", "--profile", "pi4=run-pi5", "--expires", "2w", "--json")
     document = json.loads(out)

@@ -69,6 +69,27 @@ def test_boards_are_completed_by_groups_and_defaults(tmp_path: Path) -> None:
     assert bench.device.labels == {"owner": "eve", "region": "north", "indoor": "yes"}
 
 
+@pytest.mark.parametrize(
+    ("field", "attribute", "value"),
+    [
+        ("profile", "profile", "orin"), ("root", "root", "/data"), ("key", "identity_file", "~/.ssh/other"),
+        ("port", "port", 2022), ("user", "user", "eve"), ("host", "host", "10.0.0.9"),
+    ],
+)  # fmt: skip
+def test_a_board_wins_over_its_device_which_wins_over_groups_and_defaults(
+    tmp_path: Path, field: str, attribute: str, value: object
+) -> None:
+    lab = Device("lab", "ssh", host="h", port=22022, user="pi", root="/r", profile="pi4", identity_file="~/.ssh/lab")
+    known = Inventory(tmp_path / "devices.yaml")
+    known.add(lab)
+    text = (
+        f"defaults: {{{field}: {value}}}\nboards: {{says: {{device: lab, {field}: {value}}}, silent: {{device: lab}}}}"
+    )
+    says, silent = read_fleet(write(tmp_path, text), known).boards
+    assert getattr(says.device, attribute) == value
+    assert getattr(silent.device, attribute) == getattr(lab, attribute)
+
+
 def test_a_fleet_is_written_as_it_is_read(tmp_path: Path) -> None:
     fleet = read_fleet(write(tmp_path, FLEET), devices(tmp_path))
     write_fleet(tmp_path / "again.yaml", fleet)

@@ -98,11 +98,32 @@ def test_a_damaged_file_of_another_size_is_sent_again(tree: PullTree, tmp_path: 
     assert contents(store) == contents(tree.folder)
 
 
+def test_damage_that_keeps_the_size_is_found_by_the_digests_and_never_sent_over_what_is_whole(
+    tree: PullTree, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    push_tree(tree.folder, str(store))
+    whole = contents(store)
+    for path in (next((store / "blobs").iterdir()), next((store / "targets/releases/digits").iterdir())):
+        path.write_bytes(b"x" * path.stat().st_size)
+    assert push_tree(tree.folder, str(store)).sent_files == 0
+    assert push_tree(tree.folder, str(store), verify=True).sent_files == 2
+    assert contents(store) == whole
+    blob = next((tree.folder / "blobs").iterdir())
+    blob.write_bytes(b"x" * blob.stat().st_size)
+    assert push_tree(tree.folder, str(store), verify=True).sent_files == 0
+    assert contents(store) == whole
+    (store / "blobs" / blob.name).write_bytes(blob.read_bytes())
+    with pytest.raises(StoreError, match="is damaged here and in the store"):
+        push_tree(tree.folder, str(store), verify=True)
+
+
 def test_a_bucket_gets_the_tree_and_a_second_push_sends_nothing(tree: PullTree, s3: S3) -> None:
     done = push_tree(tree.folder, "s3://models/fleet/one")
     assert done.sent_files == len(contents(tree.folder))
     again = push_tree(tree.folder, "s3://models/fleet/one")
     assert (again.sent_files, again.kept_files) == (0, done.sent_files)
+    assert push_tree(tree.folder, "s3://models/fleet/one", verify=True).sent_files == 0
     tree.publish()
     assert push_tree(tree.folder, "s3://models/fleet/one").sent_files == 4
 

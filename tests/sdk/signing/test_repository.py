@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 
 import pytest
-from tuf.api.metadata import Metadata
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Key, Metadata
 from tuf.ngclient import Updater
 
 from edgeopt import documents
@@ -104,6 +105,21 @@ def test_a_board_that_has_everything_is_sent_no_metadata(tree: Repository, tmp_p
     told = board_takes(tree, tmp_path / "board")
     assert tree.metadata_for_push(told, NOW).keys() == {"roots", "delegated", "freshness"}
     assert board_takes(tree, tmp_path / "board")["timestamp"] == 1
+
+
+def test_what_another_process_publishes_meanwhile_does_not_mix_with_what_a_board_is_sent(
+    tree: Repository, tmp_path: Path
+) -> None:
+    class Meanwhile(KeyFolder):
+        def signer(self, key: Key) -> CryptoSigner | None:
+            other = Repository(tree.folder, KeyFolder(tree.keys.folder))
+            other.add_target("releases/detector/1.json", MANIFEST)
+            other.publish(NOW)
+            return super().signer(key)
+
+    asked = Repository(tree.folder, Meanwhile(tree.keys.folder))
+    assert board_takes(asked, tmp_path / "board")["timestamp"] == 1
+    assert board_takes(asked, tmp_path / "board")["timestamp"] == 2
 
 
 def test_releases_are_listed_read_and_counted(tree: Repository) -> None:

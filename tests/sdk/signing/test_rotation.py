@@ -145,6 +145,12 @@ def test_two_people_sign_releases_together(tree: Repository, board: Path, tmp_pa
     assert follows(tree, board)
     assert targets.verified(str(board)).find("releases/detector/2.json") is None
     assert any("releases/detector/2.json" in line for line in approval.describe(approval.read(caught.value.path)))
+    waiting = caught.value.path.read_bytes()
+    other = Repository(tree.folder, tree.keys)
+    other.add_target("releases/detector/3.json", b'{"counter": 3}')
+    with pytest.raises(SigningError, match="another change of targets waits for signatures"):
+        other.publish(NOW)
+    assert caught.value.path.read_bytes() == waiting
     with pytest.raises(PendingError):
         approval.bring_in(tree, caught.value.path, NOW)
     approval.sign(caught.value.path, read_private(theirs))

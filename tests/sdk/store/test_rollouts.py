@@ -75,6 +75,17 @@ def test_rollouts_are_found_by_command_by_name_and_by_board(ledger_url: str) -> 
                 store.rollout(name)
 
 
+def test_what_was_committed_last_is_found_however_long_ago(ledger_url: str) -> None:
+    with RolloutStore(ledger_url) as store:
+        for number in range(30):  # one of an app that is updated seldom, then many of another
+            made = rollout(f"{number:016}", "seldom@1" if number == 0 else f"often@{number}", boards=2)
+            store.create(made, key="k", now=float(number))
+            head = dataclasses.replace(made, fence=store.take(made.rollout_id, "a@b:1", now=1.0))
+            reached = made.boards if number != 29 else made.boards[:1]
+            store.save(head, [dataclasses.replace(board, state="committed") for board in reached])
+        assert [int(found) for found in store.last_committed()] == [0, 28, 29]
+
+
 def test_one_drives_an_app_at_a_time_and_each_raises_the_fence(ledger_url: str) -> None:
     with RolloutStore(ledger_url) as store:
         store.create(rollout(ONE), key="k", now=1.0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,11 @@ import numpy as np
 import pytest
 
 from edgeopt.core.device import Device
-from edgeopt.remote.board import Base, Needed, TrustState
+from edgeopt.remote.board import Base, BoardClient, Needed, TrustState
 from edgeopt.remote.client import Connection, connect
+from edgeopt.signing.key_folder import KeyFolder
+from edgeopt.signing.repository import Repository
+from edgeopt.signing.setup import initialise
 from edgeopt.workflow.fleet.engine_live import Carrier, LiveBoard
 from edgeopt.workflow.fleet.engine_port import Order, Preflight
 
@@ -90,6 +95,36 @@ def test_what_half_arrived_is_resumed_and_not_patched(connection: Connection, tm
     board = LiveBoard(connection, Carrier({}, source, tmp_path / "patches"))
     parcel = board._parcel(Needed(new, 400_000, 100_000), (Base(old, 400_000, "0.9"),))
     assert (parcel.patch, parcel.send_bytes) == (None, 300_000)
+
+
+def test_who_was_overtaken_by_another_process_brings_the_board_the_newest_metadata(
+    connection: Connection, tmp_path: Path
+) -> None:
+    tree = Repository(tmp_path / "releases", KeyFolder(tmp_path / "keys"))
+    initialise(tree, passphrase=None, now=time.time())
+    other = BoardClient(connection)
+    other.enrol(tree.root())
+
+    class Overtaken(Files):
+        def metadata(self, trust: TrustState) -> Mapping[str, Any]:
+            found = tree.metadata_for_push(asdict(trust))
+            if trust.timestamp == 0:
+                tree.refresh(also=("timestamp",))
+                other.bring_trust(tree.metadata_for_push(asdict(other.trust())))
+            return found
+
+    LiveBoard(connection, Carrier({}, Overtaken(tmp_path))).bring_trust()
+    assert other.trust().timestamp == 2
+
+
+def test_where_no_patch_can_be_kept_files_go_whole(connection: Connection, tmp_path: Path) -> None:
+    source = Files(tmp_path)
+    old, new = (source.add(data) for data in models())
+    (tmp_path / "disk").write_text("in the way")
+    carrier = Carrier({}, source, tmp_path / "disk" / "patches")
+    for _ in range(2):
+        parcel = LiveBoard(connection, carrier)._parcel(Needed(new, 400_000, 0), (Base(old, 400_000, "0.9"),))
+        assert (parcel.patch, parcel.send_bytes) == (None, 400_000)
 
 
 def test_a_job_that_was_never_given_has_no_outcome(connection: Connection, tmp_path: Path) -> None:

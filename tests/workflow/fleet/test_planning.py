@@ -15,9 +15,11 @@ from edgeopt.core.release import HealthFigures, HealthLimits, Release, ReleaseEn
 from edgeopt.core.rollout import REFUSED, GatePolicy, Rollout
 from edgeopt.report.fleet_page import render_rollout
 from edgeopt.report.fleet_summary import went_well
+from edgeopt.workflow.fleet import planning
 from edgeopt.workflow.fleet.planning import Question, make_plan
 from edgeopt.workflow.fleet.publishing import Published
 from edgeopt.workflow.fleet.rolling import Prepared, exit_code
+from edgeopt_runner.updates import order as fences
 from support.rollout_records import done_rollout, halted_rollout
 from support.simulated_boards import Behaviour, SimulatedFleet, SimulatedSource
 
@@ -70,8 +72,11 @@ def test_each_answer_becomes_a_line(source: SimulatedSource) -> None:
 
 def test_asking_leaves_no_fence_behind(source: SimulatedSource) -> None:
     fleet = simulated(3)
-    make_plan(question(source, fleet.fleet.boards), fleet.carrier(source))
-    assert all(board.state["fence"] == 0 for board in fleet.boards.values())
+    fleet.boards["board-00001"].state["fence"] = 4_070_908_800  # of a host whose clock was in 2099
+    plan = make_plan(question(source, fleet.fleet.boards), fleet.carrier(source))
+    assert {board.action for board in plan.boards} == {"update"}
+    assert fences.fence(planning._ASKING_FENCE) == planning._ASKING_FENCE, "a real board reads it"
+    assert sorted(board.state["fence"] for board in fleet.boards.values()) == [0, 0, 4_070_908_800]
     assert fleet.total("restarts") == 0
 
 

@@ -21,6 +21,7 @@ from edgeopt.remote.untrusted import field
 from edgeopt.workflow.fleet.engine_port import BoardPort, OnBytes, Order, Outcome, Preflight, Throttle
 
 _POLL_SECONDS = 0.5
+_OVERTAKEN = frozenset({"stale", "rollback_attack"})
 _MEASURED = {"healthy": "committed", "unhealthy": "rolled_back", "inconclusive": "inconclusive"}
 
 
@@ -83,12 +84,19 @@ class Carrier:
             yield LiveBoard(connection, self)
 
     def patch_for(self, bases: tuple[client.Base, ...], target: Path, codecs: tuple[str, ...]) -> Patch | None:
-        """The patch for a board that has these models; made by one thread at a time, once for all alike."""
-        if self.patches is None or not codecs:
-            return None
+        """The patch for a board that has these models; made by one thread at a time, once for all alike.
+
+        Where none can be written, to a disk that is full for example, files go whole from then on.
+        """
         here = {base.sha256: path for base in bases if (path := self.source.file(base.sha256)) is not None}
         with self._making:
-            return best_patch(here, target, codecs, self.patches)
+            if self.patches is None or not codecs:
+                return None
+            try:
+                return best_patch(here, target, codecs, self.patches)
+            except OSError:
+                self.patches = None
+                return None
 
 
 class LiveBoard:
@@ -111,7 +119,15 @@ class LiveBoard:
         return float(offset)
 
     def bring_trust(self) -> None:
-        """Have it verify the newest metadata."""
+        """Have it verify the newest metadata; asked anew where somebody else brought newer ones meanwhile."""
+        try:
+            self._bring_trust()
+        except RunnerError as error:
+            if error.status not in _OVERTAKEN:
+                raise
+            self._bring_trust()
+
+    def _bring_trust(self) -> None:
         metadata = dict(self._carrier.source.metadata(self._client.trust()))
         freshness = metadata.pop("freshness")
         self._client.bring_trust(metadata, freshness)

@@ -22,8 +22,8 @@ from edgeopt.fleet.windows import opens_at
 from edgeopt.workflow.fleet.engine_port import Connect, Order, Preflight
 from edgeopt.workflow.fleet.publishing import Published
 
-_ASKING_FENCE = 1 << 31
-"""A question orders nothing: it passes whatever fence the board holds, and the board does not keep it."""
+_ASKING_FENCE = 1 << 53
+"""A question orders nothing: the highest fence that a board reads passes whatever it holds, and it does not keep it."""
 
 _PASSING = frozenset({"busy", "locked"})
 _USUAL_BYTES_PER_SECOND = 10e6

@@ -47,14 +47,14 @@ def find_id(name: str, store: RolloutStore) -> str:
     return name
 
 
-def recent_rollouts(workspace: Workspace, limit: int = _RECENT) -> tuple[Rollout, ...]:
-    """The newest rollouts with all of their boards, in the order in which they were planned.
+def standing_rollouts(workspace: Workspace) -> tuple[Rollout, ...]:
+    """The rollouts that left something on a board which no later one replaced, in the order in which they were planned.
 
     Raises:
         StoreError: They cannot be read.
     """
     with rollout_store(workspace) as store:
-        return tuple(store.rollout(one.rollout_id) for one in reversed(store.rollouts(limit)))
+        return tuple(store.rollout(rollout_id) for rollout_id in store.last_committed())
 
 
 def newest_by_app(workspace: Workspace) -> tuple[Rollout, ...]:

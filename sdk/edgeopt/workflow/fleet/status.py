@@ -20,7 +20,7 @@ from edgeopt.store.sightings import Sightings
 from edgeopt.workflow.fleet.clones import clone_notes
 from edgeopt.workflow.fleet.drift import after_offers, drift_of, expected_by_board
 from edgeopt.workflow.fleet.reported import Reports
-from edgeopt.workflow.fleet.rollouts import recent_rollouts
+from edgeopt.workflow.fleet.rollouts import standing_rollouts
 from edgeopt.workflow.workspace import Workspace
 from edgeopt_runner.protocol.hardware import marks_in
 
@@ -105,7 +105,7 @@ def fleet_status(
         found = tuple(pool.map(look, boards))
     before = {one.board: one for one in sightings_of(workspace).all()}
     kept = sightings_of(workspace).remember(found)
-    expected, alike = expected_by_board(recent_rollouts(workspace)), twins([board.device for board in boards])
+    expected, alike = expected_by_board(standing_rollouts(workspace)), twins([board.device for board in boards])
     clones = clone_notes(kept, before, alike)
 
     def status(sighting: Sighting) -> BoardStatus:

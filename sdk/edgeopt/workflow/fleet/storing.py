@@ -8,13 +8,14 @@ from edgeopt.workflow.fleet.tree import tree_folder
 from edgeopt.workflow.workspace import Workspace
 
 
-def store(workspace: Workspace, url: str, progress: Progress | None = None) -> Pushed:
+def store(workspace: Workspace, url: str, progress: Progress | None = None, *, verify: bool = False) -> Pushed:
     """Bring the tree to a store, with patches for boards that have an earlier release; what is there is not sent again.
 
     Args:
         workspace: Whose tree.
         url: A folder, ``s3://bucket/prefix`` or whatever else fsspec writes to.
         progress: Hears of every file.
+        verify: Read what is there, and send again what is damaged.
 
     Raises:
         UsageError: The address is none, or nothing is published yet.
@@ -23,4 +24,4 @@ def store(workspace: Workspace, url: str, progress: Progress | None = None) -> P
         StoreError: The store cannot be read or written.
     """
     make_ready(workspace)
-    return push_tree(tree_folder(workspace), url, progress)
+    return push_tree(tree_folder(workspace), url, progress, verify=verify)

@@ -5,15 +5,14 @@ A board that fails drops out of this run, with the reason; what it measured is i
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from edgeopt.core.device import Device, DeviceFacts
 from edgeopt.errors import DeviceError
-from edgeopt.workflow.listener import Listener
+from edgeopt.workflow.kinds.shared import Shared
 from edgeopt.workflow.measuring import Bench
 from edgeopt.workflow.tuning import Board
 
@@ -54,11 +53,11 @@ class Crew:
 
     Attributes:
         members: In the order in which they were named.
-        listener: Hears who drops out.
+        said: Hears who drops out.
     """
 
     members: Sequence[Member]
-    listener: Listener
+    said: Shared
 
     @property
     def working(self) -> list[Member]:
@@ -75,8 +74,8 @@ class Crew:
         while left:
             crew = self._some()
             shares = [left[place :: len(crew)] for place in range(len(crew))]
-            with ThreadPoolExecutor(len(crew), thread_name_prefix="edgeopt-board") as threads:
-                behind = list(threads.map(lambda one, share: self._work(one, share, do), crew, shares))
+            working = [partial(self._work, one, share, do) for one, share in zip(crew, shares, strict=True)]
+            behind = self.said.at_once(working, "edgeopt-board")
             left = [item for items in behind for item in items]
 
     def everywhere(self, do: Callable[[Member], T]) -> dict[str, T]:
@@ -90,8 +89,7 @@ class Crew:
         def once(member: Member, _: None) -> None:
             found[member.device.name] = do(member)
 
-        with ThreadPoolExecutor(len(crew), thread_name_prefix="edgeopt-board") as threads:
-            list(threads.map(lambda member: self._work(member, [None], once), crew))
+        self.said.at_once([partial(self._work, member, [None], once) for member in crew], "edgeopt-board")
         self._some()
         return {member.device.name: found[member.device.name] for member in crew if member.device.name in found}
 
@@ -115,58 +113,4 @@ class Crew:
         """A board drops out."""
         member.lost = error
         others = "the others of its kind take over its work" if self.working else "it was the last of its kind"
-        self.listener.note(f"{member.device.name} drops out: {error.message} ({others})")
-
-
-class Stopped(BaseException):
-    """The user has interrupted the run; ends the threads at their next step."""
-
-
-class Shared:
-    """A listener that several boards tell at the same time.
-
-    Args:
-        listener: Who hears all of it, one after the other.
-        prefix: Who tells, such as a board's name; empty: all of them.
-        other: Shares its lock and its end with this one.
-    """
-
-    def __init__(self, listener: Listener, prefix: str = "", other: Shared | None = None) -> None:
-        self._listener, self._prefix = listener, f"{prefix}: " if prefix else ""
-        self._lock: threading.RLock = other._lock if other else threading.RLock()
-        self._stop: threading.Event = other._stop if other else threading.Event()
-
-    def named(self, name: str) -> Shared:
-        """The same for one board."""
-        return Shared(self._listener, name, self)
-
-    def stop(self) -> None:
-        """End whoever tells of a step from now on."""
-        self._stop.set()
-
-    def stage(self, name: str, total: int) -> None:
-        """A stage of one board is not one of the run; its steps are told with the board's name."""
-        if not self._prefix:
-            with self._lock:
-                self._listener.stage(name, total)
-
-    def advance(self, text: str) -> None:
-        """Pass on.
-
-        Raises:
-            Stopped: The user has interrupted the run.
-        """
-        if self._stop.is_set():
-            raise Stopped
-        with self._lock:
-            self._listener.advance(f"{self._prefix}{text}")
-
-    def detail(self, text: str) -> None:
-        """Pass on."""
-        with self._lock:
-            self._listener.detail(f"{self._prefix}{text}")
-
-    def note(self, text: str) -> None:
-        """Pass on."""
-        with self._lock:
-            self._listener.note(f"{self._prefix}{text}")
+        self.said.note(f"{member.device.name} drops out: {error.message} ({others})")

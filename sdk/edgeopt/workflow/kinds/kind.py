@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,14 +19,16 @@ from edgeopt.core.space import Trial
 from edgeopt.core.variant import Rejection, Variant
 from edgeopt.errors import DeviceError
 from edgeopt.remote.client import connect
+from edgeopt.selection.common import withheld
 from edgeopt.selection.select import select
 from edgeopt.store.studies import StudyStore
 from edgeopt.workflow.activating import activate
 from edgeopt.workflow.benching import require_readers
 from edgeopt.workflow.deploying import keep_best, write_best
 from edgeopt.workflow.joining import search_together
-from edgeopt.workflow.kinds.crew import Crew, Member, Shared
+from edgeopt.workflow.kinds.crew import Crew, Member
 from edgeopt.workflow.kinds.measuring import Heats
+from edgeopt.workflow.kinds.shared import Shared
 from edgeopt.workflow.measuring import Bench
 from edgeopt.workflow.optimizing import make_variants, maker_for
 from edgeopt.workflow.preparing import Prepared
@@ -49,8 +51,10 @@ class Kind:
     Attributes:
         request, workspace, prepared, said: What the run works with.
         profile, crew, settings: The boards, and what each of them can run a network with.
-        record: Of this kind's run; saved whenever something is done.
+        record: Of this kind's run; saved whenever something is done. What an earlier call left in it, such as a
+            decision or a release, stays until there is another.
         failed: Why its last board dropped out; ``None`` while one works.
+        waits: Whether its winner waits for kinds that could not be measured.
     """
 
     request: Request
@@ -62,6 +66,7 @@ class Kind:
     settings: tuple[Settings, ...]
     record: RunRecord
     failed: DeviceError | None = None
+    waits: bool = False
 
     def save(self, **changes: Any) -> None:
         """Keep the record with its changes in the ledger."""
@@ -174,23 +179,53 @@ class Kind:
         selection = select(candidates, budget, noise=heats.noise(), seed=self.request.seed)
         parts = heats.parts()
         notes = [f"{one.device.name} disagrees with its kind: {one.disagrees}." for one in parts if one.disagrees]
-        self.conclude(selection, boards=parts, notes=(*self.record.notes, *notes))
+        self.conclude(selection, boards=self._with_earlier(parts), notes=(*self.record.notes, *notes))
+
+    def _with_earlier(self, parts: Sequence[BoardPart]) -> tuple[BoardPart, ...]:
+        """What boards did in this call, with what is active there, and what earlier calls had of boards now away."""
+        earlier = {part.device.name: part for part in self.record.boards}
+        active = [
+            dataclasses.replace(part, deployment=earlier[part.device.name].deployment)
+            if part.device.name in earlier
+            else part
+            for part in parts
+        ]
+        return (*active, *(part for name, part in earlier.items() if name in self.record.unreached))
+
+    @property
+    def decision(self) -> Selection:
+        """What it chose."""
+        assert self.record.selection is not None, "the kind has not chosen"
+        return self.record.selection
+
+    def wait(self, missing: str, before: RunRecord | None) -> None:
+        """Go without a winner as long as none can be chosen for all kinds; one that was chosen for all stands.
+
+        Args:
+            missing: Who could not be measured.
+            before: What an earlier call left.
+        """
+        if before and before.selection and before.common and _winner_file(before.selection) == before.common.digest:
+            self.conclude(before.selection)
+            return
+        self.waits = True
+        self.conclude(withheld(self.decision, f"the one for all kinds waits for {missing}"), common=None)
 
     def conclude(self, selection: Selection, **changes: Any) -> None:
         """Keep a decision and the file that it names."""
         keep_best(self.record, selection, self.workspace)
         self.save(selection=selection, **changes)
 
-    def activate(self, before: Mapping[str, Deployment]) -> None:
+    def activate(self) -> None:
         """Make the winner active on every board, where there is one and the user wants it.
 
-        Args:
-            before: What earlier calls of the same run have made active, by board: it is left as it is.
+        What earlier calls of the same run have made active is left as it is.
         """
         selection = self.record.selection
         if selection is None or selection.winner is None or not self.request.activate:
             return
         winner, app = selection.assessment(selection.winner), self.request.app or app_name(self.record.model.name)
+        before = {part.device.name: part.deployment for part in self.record.boards}
 
         def activated(member: Member) -> Deployment:
             known, candidate = before.get(member.device.name), winner.candidate
@@ -203,29 +238,28 @@ class Kind:
             return deployment
 
         found = self.crew.everywhere(activated)
-        self.save(
-            boards=tuple(
-                dataclasses.replace(part, deployment=found.get(part.device.name)) for part in self.record.boards
-            ),
-            deployment=next(iter(found.values()), None),
-        )
+        parts = [
+            dataclasses.replace(part, deployment=found.get(part.device.name, part.deployment))
+            for part in self.record.boards
+        ]
+        self.save(boards=tuple(parts), deployment=next(iter(found.values()), None))
 
     def close(self, now: Clock) -> None:
         """Note who dropped out, and how it ended; a kind that has not chosen stays unfinished."""
-        lost = {one.device.name: error for one in self.crew.members if (error := one.lost or self.failed)}
-        known = self.record.boards or tuple(BoardPart(one.device, one.facts.fingerprint) for one in self.crew.members)
-        parts = [
-            dataclasses.replace(part, lost=lost[part.device.name].message) if part.device.name in lost else part
-            for part in known
-        ]
+        lost = {one.device.name: error.message for one in self.crew.members if (error := one.lost or self.failed)}
+        parts = {one.device.name: BoardPart(one.device, one.facts.fingerprint) for one in self.crew.members}
+        parts |= {part.device.name: part for part in self.record.boards}
+        away = {**self.record.unreached, **lost}
+        told = tuple(dataclasses.replace(part, lost=away.get(name, "")) for name, part in parts.items())
         notes = [
-            f"{name} dropped out: {error.message} The same command goes on with it." for name, error in lost.items()
+            *(f"{name} could not be used: {reason}" for name, reason in self.record.unreached.items()),
+            *(f"{name} dropped out: {reason} The same command goes on with it." for name, reason in lost.items()),
         ]
         state = "running"
-        if self.record.selection is not None and self.failed is None:
+        if self.record.selection is not None and self.failed is None and not self.waits:
             state = "done" if self.record.selection.winner else "infeasible"
         ended = now() if state != "running" else 0.0
-        self.save(state=state, boards=tuple(parts), notes=(*self.record.notes, *notes), finished_at=ended)
+        self.save(state=state, boards=told, notes=(*self.record.notes, *notes), finished_at=ended)
 
 
 def guarded(do: Callable[[Kind], None]) -> Callable[[Kind], None]:
@@ -239,6 +273,10 @@ def guarded(do: Callable[[Kind], None]) -> Callable[[Kind], None]:
                 kind.failed = error
 
     return done
+
+
+def _winner_file(selection: Selection) -> str:
+    return selection.assessment(selection.winner).candidate.variant.artifact.digest if selection.winner else ""
 
 
 def _first_launch(name: str) -> int:

@@ -11,7 +11,8 @@ from edgeopt.core.profile import Profile, Settings
 from edgeopt.errors import DeviceError, UsageError
 from edgeopt.remote.client import connect
 from edgeopt.workflow.deploying import require_runtime, settings_of
-from edgeopt.workflow.kinds.crew import Crew, Member, Shared
+from edgeopt.workflow.kinds.crew import Crew, Member
+from edgeopt.workflow.kinds.shared import Shared
 from edgeopt.workflow.request import Request
 from edgeopt.workflow.resolving import Aim, profile_for
 from edgeopt_targets.profile_files import find_profile
@@ -26,10 +27,12 @@ class Group:
     Attributes:
         kinds: Boards by their profile, in the order in which they were named.
         unreached: Boards that could not be looked at, with the reason.
+        presumed: The profiles of those, as the user or the inventory says; without those of which nobody says one.
     """
 
     kinds: dict[str, tuple[Profile, Crew]]
     unreached: dict[str, str]
+    presumed: dict[str, str]
 
 
 def look_at_all(devices: Sequence[Device], request: Request, said: Shared) -> Group:
@@ -53,7 +56,9 @@ def look_at_all(devices: Sequence[Device], request: Request, said: Shared) -> Gr
     for name, error in failed.items():
         said.note(f"{name} is left out: {error.message}")
     crews = {name: (profile, Crew(members, said)) for name, (profile, members) in kinds.items()}
-    return Group(crews, {name: error.message for name, error in failed.items()})
+    away = [device for device in devices if device.name in failed]
+    presumed = {one.name: named for one in away if (named := request.profile or one.profile)}
+    return Group(crews, {name: error.message for name, error in failed.items()}, presumed)
 
 
 def _look(device: Device, request: Request, said: Shared) -> tuple[Profile, Member] | DeviceError:

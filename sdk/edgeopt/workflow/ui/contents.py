@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 
 from edgeopt.core.device import LOCAL, Device, DeviceFacts
@@ -45,7 +45,13 @@ class Contents:
             StoreError: The ledger cannot be read.
         """
         found = self.workspace.ledger.runs(MOST_RUNS + 1)
-        return tuple(self._view(line) for line in found[:MOST_RUNS]), len(found) > MOST_RUNS
+        kinds: dict[str, list[RunSummary]] = {}
+        for line in found:
+            group, _, profile = line.run_id.partition(".")
+            if profile:
+                kinds.setdefault(group, []).append(line)
+        views = (replace(self._view(line), kinds=tuple(kinds.get(line.run_id, ()))) for line in found[:MOST_RUNS])
+        return tuple(views), len(found) > MOST_RUNS
 
     def run(self, run_id: str) -> tuple[RunView, RunRecord | None]:
         """A run as it stands, and its record where it has one.
@@ -55,9 +61,10 @@ class Contents:
         """
         view = self._view(self.workspace.ledger.summary(run_id), ended_too=True)
         if not view.line.model:
-            return view, None
+            return replace(view, kinds=self.workspace.ledger.kinds(run_id)), None
         line, progress = view.line, view.progress
-        stands = (run_id, line.state, line.finished_at, progress.begun, len(progress.stages), progress.steps)
+        said = (progress.begun, len(progress.stages), progress.steps)
+        stands = (run_id, line.state, line.finished_at, line.winner, said)
         with self._lock:
             if self._record[0] != stands:  # a record can have megabytes, and the page asks each second
                 self._record = stands, self.workspace.ledger.run(run_id)

@@ -14,7 +14,9 @@ from starlette.routing import Route
 from edgeopt.errors import EdgeoptError, StoreError
 from edgeopt.report.fleet_page import render_rollout
 from edgeopt.report.html import render_report
+from edgeopt.report.kinds_page import render_kinds
 from edgeopt.report.local_page import render_devices, render_fleet, render_problem, render_run, render_runs
+from edgeopt.workflow.deciding import find_group
 from edgeopt.workflow.fleet.auditing import log_of
 from edgeopt.workflow.ui.contents import Contents
 
@@ -38,7 +40,9 @@ def application(contents: Contents) -> Starlette:
         return render_run(*contents.run(_name(request)), part=_part(request))
 
     def report(request: Request) -> str:
-        return render_report(contents.workspace.ledger.run(_name(request)))
+        name = _name(request)
+        group = find_group(name, contents.workspace)
+        return render_kinds(group) if group else render_report(contents.workspace.ledger.run(name))
 
     def devices(request: Request) -> str:
         return render_devices(contents.devices(), part=_part(request))
