@@ -34,7 +34,6 @@ def confine(limits: Dict[str, Any]) -> None:
 
 def _bound(what: int, most: int) -> None:
     """Lower a limit, soft and hard; one that is lower already stays."""
-    hard = resource.getrlimit(what)[1]
-    value = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    bounds = [most if bound == resource.RLIM_INFINITY else min(most, bound) for bound in resource.getrlimit(what)]
     with contextlib.suppress(ValueError, OverflowError, OSError):
-        resource.setrlimit(what, (value, value))
+        resource.setrlimit(what, (bounds[0], bounds[1]))

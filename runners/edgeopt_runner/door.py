@@ -5,7 +5,8 @@
 What a host sends as its command is read, never run: `serve`, `receive` and `send` are done here, under the root that
 the line names. The host's loader is answered as the loader would: with the runner that is here, or with the one that it
 brings, if that is a signed target of the board's own trust. Without this gate signatures protect nothing: who has the
-key of a login with a shell rewrites what verifies them.
+key of a login with a shell rewrites what verifies them. Of a board that is enrolled the key orders nothing that nobody
+signed, not even the way back to an earlier release: that is a signed release, too.
 """
 
 import hashlib
@@ -37,6 +38,9 @@ _SIZE = re.compile(r"[0-9]{1,15}\Z")
 KINDS = ("update", "recheck", "return", "rebuild", "rollback", "rehearse", "measure", "layers", "pipeline", "activate")
 """Jobs that may come through; `provision` installs programs, which nobody has signed."""
 
+_BACK = ("return", "rollback")
+"""Jobs that make an older release run; where a board is enrolled, only one that is signed anew may do so."""
+
 _NOT = ("enrol", "clean", "agent")
 """Verbs that change who is trusted, or take everything away; without arguments they only look."""
 
@@ -67,9 +71,8 @@ def read(command: str) -> Asked:
     return _asked(words[start], words[start + 1 :])
 
 
-def _refused(what: str) -> Refusal:
-    message = "this key may only talk to the runner; refused: %s" % what
-    return Refusal(RESTRICTED, message, "Log in with another key for that.")
+def _refused(what: str, remedy: str = "Log in with another key for that.") -> Refusal:
+    return Refusal(RESTRICTED, "this key may only talk to the runner; refused: %s" % what, remedy)
 
 
 def _asked(action: str, words: List[str]) -> Asked:
@@ -86,7 +89,7 @@ def _size(text: str) -> int:
     return int(text)
 
 
-def check_request(verb: str, params: Dict[str, Any]) -> None:
+def check_request(root: str, verb: str, params: Dict[str, Any]) -> None:
     """Let only those requests pass that do not need more trust than an online host has.
 
     Nothing is checked where the runner was not started by the door.
@@ -105,6 +108,9 @@ def check_request(verb: str, params: Dict[str, Any]) -> None:
         raise _refused("the verb %s" % verb)
     if verb == "submit" and kind not in KINDS:
         raise _refused("a job of kind %.40r" % (kind,))
+    if verb == "submit" and kind in _BACK and targets.enrolled(root):
+        remedy = "Go back by a signed release: edgeopt fleet rollback; or log in with another key."
+        raise _refused("the way back to a release without a signature", remedy)
     if fields.get("insecure_unsigned") or params.get("insecure_unsigned"):
         raise _refused("what is not signed")
 

@@ -196,7 +196,7 @@ def _answer(root: str, request: Dict[str, Any]) -> Dict[str, Any]:
     if os.environ.get(DOOR_VARIABLE):
         from edgeopt_runner import door
 
-        door.check_request(verb, params)
+        door.check_request(root, verb, params)
     return {"ok": True, "result": VERBS[verb](root, params)}
 
 

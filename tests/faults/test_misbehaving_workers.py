@@ -210,6 +210,12 @@ def test_where_memory_is_limited_a_block_far_above_it_is_not_given() -> None:
     assert confined("confinement.confine({'memory_bytes': 1 << 20})\nbytearray(64 << 20)").returncode == 0
 
 
+def test_a_soft_limit_that_is_lower_already_stays() -> None:
+    given = "import resource as r\nr.setrlimit(r.RLIMIT_DATA, (1 << 31, r.RLIM_INFINITY))\n"
+    ended = confined(given + "confinement.confine({'memory_bytes': 1 << 31})\nprint(r.getrlimit(r.RLIMIT_DATA)[0])")
+    assert ended.stdout == f"{1 << 31}\n", ended.stderr
+
+
 BOMB = """
 import errno, os, signal
 from edgeopt_runner import processes

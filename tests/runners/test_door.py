@@ -14,6 +14,8 @@ from edgeopt.remote import loader
 from edgeopt.remote.bundle import Bundle
 from edgeopt_runner import door
 from edgeopt_runner.refusals import Refusal
+from edgeopt_runner.trust import verbs
+from support.pull_tree import PullTree
 
 DIGEST = "ab" * 32
 
@@ -85,12 +87,27 @@ def test_everything_else_is_refused(command: str) -> None:
 def test_requests_that_need_more_trust_are_refused_through_the_door_and_only_there(
     verb: str, params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    door.check_request(verb, params)
+    door.check_request("", verb, params)
     monkeypatch.setenv("EDGEOPT_DOOR", "1")
     with pytest.raises(Refusal, match="may only talk to the runner"):
-        door.check_request(verb, params)
+        door.check_request("", verb, params)
     for allowed in ("hello", "trust", "releases", "agent", "enrol"):
-        door.check_request(allowed, {})
+        door.check_request("", allowed, {})
+
+
+@pytest.mark.parametrize("kind", ["return", "rollback"])
+def test_an_enrolled_board_goes_back_by_what_is_signed_and_not_on_the_word_of_a_restricted_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    root = str(tmp_path / "root")
+    monkeypatch.setenv("EDGEOPT_DOOR", "1")
+    door.check_request(root, "submit", {"job": {"kind": kind}})
+    verbs.enrol(root, {"root": PullTree(tmp_path / "tree").first_root})
+    with pytest.raises(Refusal, match="the way back") as caught:
+        door.check_request(root, "submit", {"job": {"kind": kind}})
+    assert "edgeopt fleet rollback" in caught.value.remedy
+    for allowed in ("update", "recheck", "rebuild"):
+        door.check_request(root, "submit", {"job": {"kind": allowed}})
 
 
 def test_a_line_is_added_once_and_other_keys_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

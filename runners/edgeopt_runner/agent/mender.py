@@ -6,13 +6,15 @@ into effect for nobody; ``ArtifactInstall`` is the whole transaction with its ow
 whether that release runs; ``ArtifactRollback`` goes back where something else of the deployment failed.
 """
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
 import sys
+import time
 import uuid
-from typing import Any, BinaryIO, Callable, Dict, List
+from typing import Any, BinaryIO, Callable, Dict, Iterator, List
 
 from edgeopt_runner import releases, storage
 from edgeopt_runner.agent import STORE_REFUSED, orders
@@ -24,12 +26,17 @@ from edgeopt_runner.agent.poll import Poll, assigned
 from edgeopt_runner.agent.tree import MARGIN_BYTES, Tree
 from edgeopt_runner.agent.web import Reply, Web
 from edgeopt_runner.links import sha256_of
-from edgeopt_runner.protocol import DIGEST_MISMATCH, DISK_FULL
+from edgeopt_runner.locks import FileLock
+from edgeopt_runner.protocol import BUSY, DIGEST_MISMATCH, DISK_FULL
 from edgeopt_runner.refusals import Refusal, refusal_of
 
 SMALL_BYTES = 5 << 20
 """Longest metadata file or manifest."""
 
+PATIENCE_SECONDS = 600.0
+"""For a poll that is under way."""
+
+_LOOK_SECONDS = 0.5
 _FOLDER = "mender"
 _STATE = "state.json"
 _BLOCK_BYTES = 1 << 20
@@ -129,9 +136,29 @@ class _Payload(Tree):
         return self._web.open("%s/%s" % (self.url, name), headers)
 
 
+@contextlib.contextmanager
+def _alone(root: str) -> Iterator[None]:
+    """Keep the board's own agent from polling meanwhile: it remembers in the same file. Raises Refusal ``busy``."""
+    lock, until = FileLock(agent_settings.lock_path(root)), time.monotonic() + PATIENCE_SECONDS
+    while not lock.acquire():
+        if time.monotonic() > until:
+            message = "the board's own agent (process %s) is at work" % lock.holder()
+            raise Refusal(BUSY, message, "Deploy again when it has ended.")
+        time.sleep(_LOOK_SECONDS)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _install(root: str, files: str) -> None:
     """The whole transaction. Raises Refusal where the release is not committed; what ran before runs then."""
     _take_files(root, os.path.join(files, "files"))
+    with _alone(root):
+        _installed(root)
+
+
+def _installed(root: str) -> None:
     settings = agent_settings.load(root)
     board, memory = Board(root), Memory(root)
     payload = _Payload(root, Patience(settings.device_id, attempts=1))

@@ -134,6 +134,7 @@ def rollback(
     ] = "",
     waves: Annotated[str, typer.Option("--waves", help="Of the way back.")] = "100%",
     yes: Yes = False,
+    takeover: Takeover = False,
     fleet_file: FleetFile = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -144,5 +145,5 @@ def rollback(
 
     if to and "@" in to:
         raise UsageError(f"--to {to!r} names an app, too.", remedy="Say only the version: --to 1.3.2.")
-    way = fleet_updating.Way(yes=yes, as_json=as_json, quiet=quiet)
+    way = fleet_updating.Way(yes=yes, takeover=takeover, as_json=as_json, quiet=quiet)
     fleet_updating.roll_back(rollout, to, parse_waves(waves), way, Path(fleet_file) if fleet_file else None)

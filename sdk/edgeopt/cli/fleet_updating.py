@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ import typer
 
 from edgeopt.cli import output
 from edgeopt.cli.fleet_running import confirmed, drive_and_show, plain_events, show_plan
-from edgeopt.errors import EXIT_DEVICE, UsageError
+from edgeopt.errors import EXIT_DEVICE, RolloutBusyError, UsageError
 
 if TYPE_CHECKING:
     from edgeopt.core.fleet import Fleet
@@ -156,4 +156,8 @@ def roll_back(name: str, version: str, waves: tuple[str, ...], way: Way, path: P
         _ask(f"Bring {boards} boards from {back.release} back to {back.app}@{back.version}?", way)
         request = restore(back, waves, workspace, command=command_line(), inventory=path)
         prepared = _prepare(request, fleet, workspace, way)
-        _go(prepared, request, fleet, workspace, Way(yes=True, as_json=way.as_json, quiet=way.quiet))
+        try:
+            _go(prepared, request, fleet, workspace, replace(way, yes=True))
+        except RolloutBusyError as error:  # this command again would sign another way back
+            remedy = f"The way back is signed; go on with it: edgeopt fleet resume {request.release} --takeover."
+            raise RolloutBusyError(error.message, remedy=remedy) from None

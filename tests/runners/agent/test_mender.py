@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from edgeopt_runner.agent import mender, settings
+from edgeopt_runner.locks import FileLock
 from support.pull_tree import PullTree
 from support.pulling import PullingBoard, model_and_golden
 from support.runner import bundle_path
@@ -137,6 +139,18 @@ def test_a_damaged_or_foreign_payload_is_refused_before_anything_changes(
     done = Mender(tmp_path / "two", board).deploy(payload(other, "1.0"))
     assert ("ArtifactInstall", 1) in done
     board.assert_sound("digits", "")
+
+
+def test_an_install_waits_for_the_boards_own_agent_and_says_so_where_that_does_not_end(
+    tmp_path: Path, board: PullingBoard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent = FileLock(settings.lock_path(str(board.root)))
+    assert agent.acquire()
+    monkeypatch.setattr(mender, "PATIENCE_SECONDS", 0.0)
+    assert mender.module(str(board.root), "ArtifactInstall", str(tmp_path)) == 1
+    assert f"agent (process {os.getpid()}) is at work (busy)" in capsys.readouterr().err
+    assert not (board.root / "agent/state.json").exists()
+    agent.release()
 
 
 def test_states_of_later_versions_are_passed_over(tmp_path: Path, board: PullingBoard) -> None:

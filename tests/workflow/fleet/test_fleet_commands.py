@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 
 from edgeopt.core.device import Device
 from edgeopt.workflow.deploying import deploy
+from edgeopt.workflow.fleet.engine import this_holder
+from edgeopt.workflow.fleet.rollouts import find_id, rollout_store
 from edgeopt_runner import application
 from support.device import pin
 from support.sshd import Sshd, running_sshd
@@ -173,7 +176,9 @@ def test_07_the_next_release_is_measured_against_this_one(
 def test_08_the_way_back_is_a_new_signed_release_with_the_old_content(
     edgeopt: Computer, boards: dict[str, Sshd]
 ) -> None:
-    back = edgeopt.command("fleet", "rollback", "--yes")
+    with edgeopt.workspace() as workspace, rollout_store(workspace) as store:
+        store.take(find_id("net@1.1.0", store), this_holder(), now=time.time())  # somebody drives the app
+    back = edgeopt.command("fleet", "rollback", "--yes", "--takeover")
     assert back.returncode == 0, back.stdout + back.stderr
     assert {running_version(server) for server in boards.values()} == {"1.0.0+restored.3"}
     again = edgeopt.command("fleet", "rollback", "--yes")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from edgeopt.cli.fleet_updating import Way, roll_back
+from edgeopt.core.device import Device
 from edgeopt.core.fleet import Caps
 from edgeopt.core.rollout import BoardProgress, GatePolicy, Plan, PlannedBoard, Rollout
-from edgeopt.errors import SigningError, UsageError
+from edgeopt.errors import RolloutBusyError, SigningError, UsageError
 from edgeopt.fleet.rollout import new_rollout
 from edgeopt.signing.setup import initialise
 from edgeopt.workflow.fleet import returning
@@ -137,3 +140,15 @@ def test_a_way_back_is_not_undone_unless_a_version_is_named(workspace: Workspace
         way_back(ID, "", workspace)
     assert way_back(ID, "1.2", workspace).version == "1.2"
     assert isinstance(state(workspace).boards[0], BoardProgress)
+
+
+def test_where_somebody_still_drives_the_app_the_way_back_that_is_signed_is_gone_on_with(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published(workspace, "1.0", "1.2")
+    kept(workspace, ("1.0", "1.0"))
+    workspace.inventory.add(Device("b0", "ssh", host="127.0.0.1", port=1, profile="pi5"))
+    with rollout_store(workspace) as store:
+        store.take(ID, "ann@laptop:1", now=time.time())
+    with pytest.raises(RolloutBusyError, match=r"edgeopt fleet resume net@1.0\+restored.3 --takeover"):
+        roll_back(ID, "", ("100%",), Way(yes=True, as_json=True), None)
