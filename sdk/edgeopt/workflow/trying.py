@@ -141,8 +141,8 @@ class Yardstick:
     def of(self, field: Field, made: Variant) -> Settings | None:
         """What a trial runs with: these, else the first as near as can be; ``None`` where no runtime reads it."""
         suited = readers(field, (self.settings, *field.settings), made)
-        alike = [one for one in suited if one == self.settings or one.threads == self.settings.threads]
-        return next(iter([*alike, *suited]), None)
+        alike = [one for one in suited if one.threads == self.settings.threads]
+        return next(iter(alike or suited), None)
 
 
 def yardstick(field: Field) -> Yardstick:
