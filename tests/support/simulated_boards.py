@@ -6,34 +6,25 @@ outlives the host's process as a real one does.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgeopt.core.device import Device
 from edgeopt.core.fleet import Board, Fleet
-from edgeopt.errors import ConnectError, LinkLostError
 from edgeopt.remote import board as client
-from edgeopt.remote import jobs
-from edgeopt.remote.bundle import Bundle
-from edgeopt.remote.client import Connection
-from edgeopt.remote.link import Channel
-from edgeopt.remote.loader import Placed
-from edgeopt.remote.session import Session
 from edgeopt.workflow.fleet.engine_live import Carrier
-from edgeopt_runner.protocol import frames
+from support.simulated_links import SimulatedConnection
 
 BASE_NS = 8_000_000
 BASE_BYTES = 60 << 20
-BUNDLE = Bundle(Path("simulated.pyz"), "0" * 64, "0" * 64)
 
 
 @dataclass
@@ -121,7 +112,7 @@ class SimulatedBoard:
         }
 
     def verb_have(self, digests: list[str]) -> dict[str, Any]:
-        return {"have": [digest for digest in digests if self._has(digest)], "partial": {}}
+        return {"have": [digest for digest in digests if self.has(digest)], "partial": {}}
 
     def verb_trust(self) -> dict[str, Any]:
         nonce = hashlib.sha256(self.name.encode()).hexdigest()
@@ -144,7 +135,7 @@ class SimulatedBoard:
         if entry is None:
             return {**answer, "action": "skip", "code": "no_entry", "reason": "the release has nothing for it"}
         files = (entry["model"], entry["golden"])
-        needs = [{"sha256": f["digest"], "size": f["size_bytes"], "have": self._arrived(f["digest"])} for f in files]
+        needs = [{"sha256": f["digest"], "size": f["size_bytes"], "have": self.arrived(f["digest"])} for f in files]
         return {**answer, "action": "update", "needs": needs}
 
     def verb_releases(self, verify: bool = False) -> dict[str, Any]:
@@ -175,7 +166,7 @@ class SimulatedBoard:
             return {**found, "outcome": "aborted", **stopped, "step": "preflight"}
         self.state["fence"] = job["fence"]
         release = json.loads(self.state["objects"][job["manifest"]]["text"])
-        assert all(self._has(release["entries"][self.profile][part]["digest"]) for part in ("model", "golden"))
+        assert all(self.has(release["entries"][self.profile][part]["digest"]) for part in ("model", "golden"))
         found.update(after=self._figures(speed * (1 + behaviour.slower), behaviour.liar), version=release["version"])
         if behaviour.outcome in ("aborted", "skipped"):
             found.update(step="smoke", after=None)
@@ -210,10 +201,10 @@ class SimulatedBoard:
 
     # its objects
 
-    def _has(self, digest: str) -> bool:
+    def has(self, digest: str) -> bool:
         return bool(self.state["objects"].get(digest, {}).get("whole"))
 
-    def _arrived(self, digest: str) -> int:
+    def arrived(self, digest: str) -> int:
         return int(self.state["objects"].get(digest, {}).get("bytes", 0))
 
     def receive(self, digest: str, size: int, data: bytes) -> None:
@@ -228,104 +219,6 @@ class SimulatedBoard:
                     assert hashlib.sha256(data).hexdigest() == digest or known["bytes"] != len(data)
                     known["text"] = data.decode("utf-8", "replace") if data[:1] == b"{" else ""
             self.keep()
-
-
-class _Channel:
-    """The session of a simulated board."""
-
-    def __init__(self, link: SimulatedLink) -> None:
-        self._board = link.board
-        self._out = bytearray()
-        self._in = bytearray()
-        self._incoming: tuple[int, str, int] | None = None
-
-    def write(self, data: bytes | memoryview) -> None:
-        if self._incoming is not None:
-            self._take(bytes(data))
-            return
-        self._in += data
-        requests = iter((bytes(self._in), b""))
-        self._in.clear()
-        request = frames.FrameReader(lambda _: next(requests, b"")).next()
-        assert request is not None
-        if request["verb"] == "receive":
-            self._await(request["id"], **request["params"])
-        else:
-            self._out += frames.encode(self._board.answer(request))
-
-    def _await(self, number: int, sha256: str, size: int) -> None:
-        there, offset = self._board._has(sha256), self._board._arrived(sha256)
-        self._say(number, {"have": there, "offset": offset})
-        if there or offset == size:
-            self._say(number, {"ok": True})
-        else:
-            self._incoming = (number, sha256, size)
-
-    def _say(self, number: int, result: dict[str, Any]) -> None:
-        self._out += frames.encode({"id": number, "ok": True, "result": result})
-
-    def _take(self, data: bytes) -> None:
-        assert self._incoming is not None
-        number, digest, size = self._incoming
-        cut = self._board.behaviour.cut_after_bytes
-        if cut and len(data) > cut:
-            self._board.behaviour.cut_after_bytes = 0
-            self._board.receive(digest, size, data[:cut])
-            raise LinkLostError(f"{self._board.name}: the link went away.")
-        self._board.receive(digest, size, data)
-        if self._board._has(digest):
-            self._incoming = None
-            self._say(number, {"ok": True})
-
-    def read(self, count: int) -> bytes:
-        data = bytes(self._out[:count])
-        del self._out[:count]
-        return data
-
-    def close_stdin(self) -> None:
-        """Nothing waits for it."""
-
-    @property
-    def stderr_tail(self) -> str:
-        return ""
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-class SimulatedLink:
-    """A link to a simulated board."""
-
-    def __init__(self, board: SimulatedBoard) -> None:
-        self.board, self.name = board, board.name
-        if board.behaviour.offline:
-            board.behaviour.offline -= board.behaviour.offline > 0
-            raise ConnectError(f"{board.name}: no address of it answers.")
-
-    def open(self, command: str) -> Channel:
-        return _Channel(self)
-
-    @contextlib.contextmanager
-    def guard(self, doing: str, deadline_seconds: float) -> Iterator[None]:
-        yield
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-class SimulatedConnection(Connection):
-    """The runner's client over a simulated link: everything but starting the runner is the real thing."""
-
-    def __init__(self, board: SimulatedBoard, device: Device) -> None:
-        self._board = board
-        super().__init__(device, BUNDLE, jobs.Owner("tester", "host"), None, 15.0)
-
-    def _open(self) -> None:
-        self._link = SimulatedLink(self._board)
-        self.placed = Placed("python3", "3.9.2", "/simulated.pyz", "/root", "", 0.0)
-        channel = self._link.open("serve")
-        self._session = Session(self._link, channel, frames.FrameReader(channel.read))
-        self.hello = self._session.request("hello", {"protocols": [1]}, 60.0)
 
 
 class SimulatedSource:

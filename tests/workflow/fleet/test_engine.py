@@ -21,7 +21,8 @@ from edgeopt.fleet.gate import failures_allowed
 from edgeopt.store.rollouts import RolloutStore
 from edgeopt.workflow.fleet.engine import Terms, drive
 from support.rollouts import HASTE, Watching, counts, database, forecast_of, planned, run
-from support.simulated_boards import Behaviour, SimulatedConnection, SimulatedFleet, SimulatedSource
+from support.simulated_boards import Behaviour, SimulatedFleet, SimulatedSource
+from support.simulated_links import SimulatedConnection
 
 KINDS = tuple(f"kind{number}" for number in range(5))
 
